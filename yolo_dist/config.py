@@ -1,0 +1,54 @@
+"""What every configuration class shares: strict keys, all mistakes at once, image sizes."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from yolo_dist.errors import ConfigError
+
+STRIDE_LIMIT = 32
+
+
+class Config(BaseModel):
+    """Base of every configuration class: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int | str) else value
+
+
+def _whole_cells(size: tuple[int, int]) -> tuple[int, int]:
+    if any(side <= 0 or side % STRIDE_LIMIT for side in size):
+        raise ValueError(f"width and height must be positive multiples of {STRIDE_LIMIT}, not {size[0]}×{size[1]}")
+    return size
+
+
+ImageSize = Annotated[tuple[int, int], BeforeValidator(_pair), AfterValidator(_whole_cells)]
+"""(width, height) of the network's input in pixels; one number means a square."""
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def validate(cls: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
+    """`values` as a `cls`.
+
+    Raises:
+        ConfigError: lists every wrong key and value with its dotted path.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(source, [_problem(item) for item in error.errors()]) from None
+
+
+def _problem(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if item["type"] == "missing":
+        return f"{key}: required key is missing"
+    return f"{key}: {message} (got {item['input']!r})"

@@ -1,0 +1,111 @@
+"""Everything a user can meet, each saying what to do next.
+
+YoloDistError              the work failed: exit 1
+├── InputError             the input is wrong: exit 2
+│   ├── ConfigError            recipe, card or option is wrong (all problems at once)
+│   ├── DataError
+│   │   ├── AnnotationError    file, place, what was expected
+│   │   ├── ImageError         file, what is wrong with it
+│   │   ├── ConversionError    more bad images or boxes than allowed
+│   │   └── ShardCorrupt       shard, expected and actual hash
+│   ├── ModelError
+│   │   ├── CfgError           file, line, key
+│   │   ├── WeightsMismatch    floats expected and found, layer reached
+│   │   └── BundleCorrupt      bundle and the file that does not match
+│   └── PruneError
+│       ├── LayerWouldVanish   layer, largest percent that works
+│       └── NotSparseEnough    predicted damage, how to train sparser or force
+├── TrainError
+│   └── NonFiniteLoss          step, terms, what to change
+└── ProofError             masked and compact network disagree; nothing was written
+"""
+
+
+class YoloDistError(Exception):
+    """The work failed although the input was right."""
+
+    exit_code = 1
+
+
+class InputError(YoloDistError):
+    """The input is wrong; nothing was written."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A recipe, a card or an option is wrong; `problems` lists every mistake found."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+class DataError(InputError):
+    """Images, annotations or shards are wrong."""
+
+
+class AnnotationError(DataError):
+    """An annotation file cannot be read; names file and place."""
+
+
+class ImageError(DataError):
+    """An image cannot be used; names the file."""
+
+
+class ConversionError(DataError):
+    """Too much of a dataset is bad; names the first examples."""
+
+
+class ShardCorrupt(DataError):
+    """A shard's bytes do not match its manifest."""
+
+    def __init__(self, shard: str, expected: str, actual: str) -> None:
+        super().__init__(f"{shard}: sha256 is {actual}, the manifest says {expected}; convert the split again")
+
+
+class ModelError(InputError):
+    """A cfg, weights file or bundle is wrong."""
+
+
+class CfgError(ModelError):
+    """A Darknet cfg is wrong; names file, line and key."""
+
+
+class WeightsMismatch(ModelError):
+    """A weights file does not hold what its cfg asks for."""
+
+
+class BundleCorrupt(ModelError):
+    """A bundle's files do not match its record."""
+
+
+class PruneError(InputError):
+    """A pruning request cannot be met."""
+
+
+class LayerWouldVanish(PruneError):
+    """A layer would keep no channel."""
+
+    def __init__(self, layer: int, channels: int, percent: float, largest_percent: float) -> None:
+        super().__init__(
+            f"layer {layer} would keep 0 of {channels} channels at percent {percent:g}; "
+            f"the largest percent that works is {largest_percent:g}"
+        )
+
+
+class NotSparseEnough(PruneError):
+    """Pruning would cost more accuracy than allowed; says how to train sparser or to force."""
+
+
+class TrainError(YoloDistError):
+    """Training failed."""
+
+
+class NonFiniteLoss(TrainError):
+    """The loss became NaN or infinite; names the step and the terms."""
+
+
+class ProofError(YoloDistError):
+    """The masked and the compact network disagree; nothing was written."""
