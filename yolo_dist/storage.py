@@ -12,8 +12,11 @@ from upath import UPath
 
 CHUNK_BYTES = 1 << 20
 
+Url = str | os.PathLike[str] | UPath
+"""A path, or a URL that fsspec knows."""
 
-def location(url: str | os.PathLike[str]) -> UPath:
+
+def location(url: Url) -> UPath:
     """A path, or any URL that fsspec knows (s3://, memory://, …), as a `UPath`; local ones absolute."""
     path = UPath(url)
     return path if is_remote(path) else UPath(Path(path.path).expanduser().absolute())

@@ -1,0 +1,1 @@
+"""What makes a detector smaller: sparsity, the channel graph, pruning."""

@@ -1,0 +1,1 @@
+"""The network: Darknet cfg and weights files, and the torch modules they describe."""

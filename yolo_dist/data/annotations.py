@@ -1,9 +1,13 @@
 """What an image's objects are inside this package; formats convert to it at the edge."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+LARGEST_POSITION = 1e7
+"""Pixels; float32 holds no half pixels beyond."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +31,84 @@ class Boxes:
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> "Boxes":
         """The boxes that a mask or index array picks."""
         return Boxes(self.xyxy[index], self.labels[index], self.ignore[index])
+
+
+class Reason(StrEnum):
+    """Why a box or an image is left out of a conversion; the words the manifest uses."""
+
+    UNKNOWN_CLASS = "unknown class"
+    BAD_NUMBER = "bad number"
+    ZERO_AREA = "zero area"
+    OUTSIDE = "outside the image"
+    IMAGE_MISSING = "image missing"
+    IMAGE_UNREADABLE = "image unreadable"
+    ANNOTATION_UNREADABLE = "annotation unreadable"
+    SIZE_DIFFERS = "image size differs from its annotation"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A box or image that cannot be used.
+
+    Attributes:
+        reason: the kind of mistake, by which a manifest counts.
+        place: file and position inside it, relative to the dataset's root.
+        detail: what was found there.
+    """
+
+    reason: Reason
+    place: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.detail or self.reason}"
+
+
+@dataclass
+class BoxCollector:
+    """Gathers one image's boxes while a format parses them; what cannot be used becomes a `Rejection`."""
+
+    xyxy: list[tuple[float, float, float, float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    ignore: list[bool] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+    def add(self, xyxy: tuple[float, float, float, float], label: int, ignore: bool, place: str) -> None:
+        """Keep a box, unless a number cannot be a position or a side is not positive."""
+        if not all(abs(value) < LARGEST_POSITION for value in xyxy):
+            self.reject(Reason.BAD_NUMBER, place, f"box {_numbers(xyxy)} is not finite and of sensible size")
+        elif xyxy[2] <= xyxy[0] or xyxy[3] <= xyxy[1]:
+            self.reject(Reason.ZERO_AREA, place, f"box {_numbers(xyxy)} has no area")
+        else:
+            self.xyxy.append(xyxy)
+            self.labels.append(label)
+            self.ignore.append(ignore)
+
+    def reject(self, reason: Reason, place: str, detail: str) -> None:
+        """Count a box that cannot be used."""
+        self.rejected.append(Rejection(reason, place, detail))
+
+    def finish(self) -> tuple[Boxes, tuple[Rejection, ...]]:
+        """The boxes kept and those rejected."""
+        boxes = Boxes(
+            np.array(self.xyxy, np.float32).reshape(-1, 4),
+            np.array(self.labels, np.int32),
+            np.array(self.ignore, np.bool_),
+        )
+        return boxes, tuple(self.rejected)
+
+
+def clip_boxes(boxes: Boxes, width: int, height: int, place: str) -> tuple[Boxes, tuple[Rejection, ...]]:
+    """Boxes cut at the border of a `width` × `height` image; those entirely outside come back as rejections."""
+    limits = np.array([width, height, width, height], np.float32)
+    clipped = np.clip(boxes.xyxy, 0, limits)
+    inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    rejected = tuple(
+        Rejection(Reason.OUTSIDE, place, f"box {_numbers(xyxy)} is outside the image, {width}×{height}")
+        for xyxy in boxes.xyxy[~inside]
+    )
+    return Boxes(clipped, boxes.labels, boxes.ignore).select(inside), rejected
+
+
+def _numbers(xyxy: tuple[float, float, float, float]) -> str:
+    return ",".join(f"{value:g}" for value in xyxy)

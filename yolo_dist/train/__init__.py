@@ -1,0 +1,1 @@
+"""Training: targets, loss, optimizer, the loop, and its Ray Train driver."""

@@ -1,0 +1,12 @@
+"""Pruning: a method plans which channels stay, surgery carries it out, a proof compares before and after.
+
+A new method is one file with a function registered by `@method("name")`; import it here.
+"""
+
+from yolo_dist.compress.pruning import normal
+from yolo_dist.compress.pruning.method import METHODS, PruneConfig
+from yolo_dist.compress.pruning.plan import PrunePlan
+from yolo_dist.compress.pruning.proof import Proof
+from yolo_dist.compress.pruning.prune import Pruned, check_ready, make_plan, prune
+
+__all__ = ["METHODS", "Proof", "PruneConfig", "PrunePlan", "Pruned", "check_ready", "make_plan", "normal", "prune"]

@@ -1,0 +1,83 @@
+"""Small datasets on disk, made for one test each."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.card import Card, SplitSource
+from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.scenes import CLASSES, SceneSettings
+from yolo_dist.data.shards import ShardSet, open_split
+
+
+def jpeg(width: int = 60, height: int = 40, seed: int = 0, **options: Any) -> bytes:
+    """An encoded image of its own colour."""
+    colour = tuple(np.random.default_rng(seed).integers(0, 256, 3).tolist())
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def yolo_card(**changes: Any) -> Card:
+    """A card for `yolo_dataset`."""
+    split = SplitSource(images="images", annotations="labels")
+    return Card(
+        **{"name": "made", "format": "yolo_txt", "classes": ("cat", "dog"), "splits": {"train": split}} | changes
+    )
+
+
+def yolo_dataset(root: Path, images: dict[str, bytes], labels: dict[str, str]) -> Path:
+    """A dataset in Darknet's layout; names carry no suffix."""
+    for folder, suffix, files in (("images", ".jpg", images), ("labels", ".txt", labels)):
+        for name, content in files.items():
+            path = root / folder / f"{name}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return root
+
+
+def good_yolo_dataset(root: Path, count: int = 40) -> Path:
+    """`count` images with one or two boxes each."""
+    names = [f"{number:03d}" for number in range(count)]
+    labels = {name: "0 0.5 0.5 0.5 0.5\n" + "1 0.25 0.25 0.1 0.2\n" * (int(name) % 2) for name in names}
+    return yolo_dataset(root, {name: jpeg(seed=int(name)) for name in names}, labels)
+
+
+def coco_dataset(root: Path, images: dict[str, bytes], annotations: list[dict[str, Any]]) -> Path:
+    """A dataset in COCO's layout; image ids count from 1."""
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(images, start=1)],
+        "annotations": annotations,
+        "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
+    }
+    for folder in ("annotations", "photos"):
+        (root / folder).mkdir(parents=True)
+    (root / "annotations" / "train.json").write_text(json.dumps(content))
+    for name, data in images.items():
+        (root / "photos" / name).write_bytes(data)
+    return root
+
+
+def coco_card() -> Card:
+    """A card for `coco_dataset`."""
+    split = SplitSource(images="photos", annotations="annotations/train.json")
+    return Card(name="made", format="coco_json", classes=("cat", "dog"), splits={"train": split})
+
+
+def scenes(destination: Path, images: int, **settings: Any) -> ShardSet:
+    """Generated scenes, converted."""
+    source = SplitSource(generate=SceneSettings(images=images, seed=7, **settings))
+    card = Card(name="scenes", format="shapes", classes=CLASSES, splits={"train": source})
+    convert(card, "-", destination, "train", ConvertConfig(shard_bytes=100_000))
+    return open_split(destination, "train")
+
+
+def boxes_of(*xyxy: tuple[float, float, float, float]) -> Boxes:
+    """Boxes of class 0, 1, 2, …"""
+    count = len(xyxy)
+    return Boxes(np.array(xyxy, np.float32).reshape(-1, 4), np.arange(count, dtype=np.int32), np.zeros(count, np.bool_))

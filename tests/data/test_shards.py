@@ -1,0 +1,212 @@
+"""Shards: what is written is read back, and nothing damaged is trusted."""
+
+import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_datasets import good_yolo_dataset, yolo_card
+from upath import UPath
+
+from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
+from yolo_dist.data.shards import Sample, ShardSet, open_split, splits_of, write_arrow
+from yolo_dist.errors import ConfigError, DataError, ShardCorrupt
+from yolo_dist.storage import sha256
+
+SMALL = ConvertConfig(shard_bytes=4000)
+
+
+@pytest.fixture
+def converted(tmp_path: Path) -> Path:
+    convert(yolo_card(), good_yolo_dataset(tmp_path / "source"), tmp_path / "shards", "train", SMALL)
+    return tmp_path / "shards"
+
+
+def flip_byte(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x10
+    path.write_bytes(data)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Sample:
+    count = draw(st.integers(0, 4))
+    side = st.floats(0, 1000, width=32)
+    xyxy = np.array(draw(st.lists(st.tuples(side, side, side, side), min_size=count, max_size=count)), np.float32)
+    labels = np.array(draw(st.lists(st.integers(0, 80), min_size=count, max_size=count)), np.int32)
+    ignore = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), np.bool_)
+    return Sample(
+        image_id=draw(st.text(max_size=8).filter(lambda text: text.isprintable())),
+        image=draw(st.binary(max_size=50)),
+        width=draw(st.integers(1, 5000)),
+        height=draw(st.integers(1, 5000)),
+        boxes=Boxes(xyxy.reshape(-1, 4), labels, ignore),
+    )
+
+
+def manifest_of(*files: tuple[Path, int]) -> Manifest:
+    records = [
+        ShardRecord(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=sha256(UPath(path)))
+        for path, rows in files
+    ]
+    return Manifest(
+        dataset="d",
+        split="s",
+        classes=("a",),
+        images=sum(rows for _, rows in files),
+        boxes={},
+        ignored=0,
+        rejected={},
+        examples={},
+        shards=tuple(records),
+    )
+
+
+@given(st.lists(samples(), min_size=1, max_size=5))
+def test_samples_come_back_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, written: list[Sample]
+) -> None:
+    path = tmp_path_factory.mktemp("shard") / "shard-00000.arrow"
+    write_arrow(path, written)
+    read = ShardSet(UPath(path.parent), manifest_of((path, len(written))))
+    assert len(read) == len(written)
+    for before, after in zip(written, read, strict=True):
+        assert bytes(after.image) == before.image
+        assert (after.image_id, after.width, after.height) == (before.image_id, before.width, before.height)
+        np.testing.assert_array_equal(after.boxes.xyxy, before.boxes.xyxy)
+        np.testing.assert_array_equal(after.boxes.labels, before.boxes.labels)
+        np.testing.assert_array_equal(after.boxes.ignore, before.boxes.ignore)
+        assert after.boxes.xyxy.dtype == np.float32
+        assert after.boxes.labels.dtype == np.int32
+        assert after.boxes.ignore.dtype == np.bool_
+
+
+def test_a_shard_set_is_a_sequence_over_all_its_files(converted: Path) -> None:
+    shards = open_split(converted, "train")
+    assert len(shards.manifest.shards) > 5
+    assert [sample.image_id for sample in shards] == [f"{number:03d}" for number in range(40)]
+    assert shards[-1].image_id == "039"
+    assert [sample.image_id for sample in shards[3:9:2]] == ["003", "005", "007"]
+    assert shards.classes == ("cat", "dog")
+    for outside in (40, -41):
+        with pytest.raises(IndexError):
+            shards[outside]
+
+
+def test_it_travels_to_other_processes_as_its_address(converted: Path) -> None:
+    shards = open_split(converted, "train")
+    data = pickle.dumps(shards)
+    assert len(data) < 1000
+    assert [sample.image_id for sample in pickle.loads(data)] == [sample.image_id for sample in shards]
+
+
+def test_threads_may_read_it_at_once(converted: Path) -> None:
+    shards = open_split(converted, "train")
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda number: shards[number % 40].image_id, range(400)))
+    assert read == [f"{number % 40:03d}" for number in range(400)]
+
+
+def test_fingerprints_are_equal_exactly_if_the_content_is(converted: Path, tmp_path: Path) -> None:
+    same = convert(yolo_card(), tmp_path / "source", tmp_path / "again", "train", SMALL)
+    assert same.fingerprint == open_split(converted, "train").fingerprint
+    (tmp_path / "source" / "labels" / "003.txt").write_text("0 0.5 0.5 0.5 0.51")
+    other = convert(yolo_card(), tmp_path / "source", tmp_path / "other", "train", SMALL)
+    assert other.fingerprint != same.fingerprint
+
+
+def test_verify_is_content_with_what_convert_wrote(converted: Path) -> None:
+    open_split(converted, "train").verify()
+
+
+@pytest.mark.parametrize("position", [0, 700, -3], ids=["first byte", "in an image", "in the footer"])
+def test_a_flipped_byte_is_found_by_verify_and_named(converted: Path, position: int) -> None:
+    shards = open_split(converted, "train")
+    record = shards.manifest.shards[2]
+    flip_byte(converted / "train" / record.file, position)
+    with pytest.raises(ShardCorrupt, match=rf"shard-00002\.arrow: sha256 is .*, the manifest says {record.sha256}"):
+        shards.verify()
+
+
+def test_a_shard_that_cannot_be_opened_is_named_with_its_hashes(converted: Path) -> None:
+    flip_byte(converted / "train" / "shard-00000.arrow", -3)
+    with pytest.raises(ShardCorrupt, match=r"shard-00000\.arrow: sha256 is"):
+        open_split(converted, "train")[0]
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1], ids=["empty", "cut in its header", "last byte missing"])
+def test_a_cut_shard_is_noticed_at_the_first_read(converted: Path, keep: int) -> None:
+    path = converted / "train" / "shard-00001.arrow"
+    path.write_bytes(path.read_bytes()[:keep])
+    shards = open_split(converted, "train")
+    first = shards.manifest.shards[0].rows
+    assert shards[first - 1].image_id
+    with pytest.raises(ShardCorrupt, match=r"shard-00001\.arrow"):
+        shards[first]
+
+
+def test_a_missing_shard_is_named(converted: Path) -> None:
+    (converted / "train" / "shard-00001.arrow").unlink()
+    shards = open_split(converted, "train")
+    with pytest.raises(ShardCorrupt, match=r"shard-00001\.arrow: sha256 is missing"):
+        shards[
+            len(shards) // 2 if shards.manifest.shards[0].rows > len(shards) // 2 else shards.manifest.shards[0].rows
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("{", DataError, "damaged manifest"),
+        ("[]", DataError, "damaged manifest: not an object"),
+        ("{}", ConfigError, "dataset: required key is missing"),
+    ],
+)
+def test_a_damaged_manifest_is_named(converted: Path, text: str, error: type[Exception], message: str) -> None:
+    (converted / "train" / MANIFEST).write_text(text)
+    with pytest.raises(error, match=rf"manifest\.json: .*{message}"):
+        open_split(converted, "train")
+
+
+def test_a_manifest_of_another_version_is_refused(converted: Path) -> None:
+    path = converted / "train" / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+    with pytest.raises(ConfigError, match="version"):
+        open_split(converted, "train")
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(converted: Path) -> None:
+    assert splits_of(converted) == ["train"]
+    with pytest.raises(DataError, match="split 'val' is not converted, it holds train"):
+        open_split(converted, "val")
+    with pytest.raises(DataError, match="no split is there; run yolo-dist convert"):
+        open_split(converted / "nowhere", "val")
+
+
+def test_shards_of_an_object_store_are_read_and_checked(converted: Path) -> None:
+    store = UPath("memory://test-shards-of-an-object-store/train")
+    for path in sorted((converted / "train").iterdir()):
+        (store / path.name).write_bytes(path.read_bytes())
+    local, remote = open_split(converted, "train"), ShardSet.open(store)
+    assert [bytes(sample.image) for sample in remote] == [bytes(sample.image) for sample in local]
+    data = bytearray((store / "shard-00001.arrow").read_bytes())
+    data[500] ^= 1
+    (store / "shard-00001.arrow").write_bytes(bytes(data))
+    with pytest.raises(ShardCorrupt, match=r"memory://.*shard-00001\.arrow"):
+        list(ShardSet.open(store))
+
+
+def test_box_sizes_leave_ignored_boxes_out(tmp_path: Path) -> None:
+    xyxy = np.array([[0, 0, 4, 5], [0, 0, 9, 9], [1, 1, 3, 2]], np.float32)
+    boxes = Boxes(xyxy, np.zeros(3, np.int32), np.array([False, True, False]))
+    path = tmp_path / "shard-00000.arrow"
+    write_arrow(path, [Sample("a", b"", 9, 9, Boxes()), Sample("b", b"", 9, 9, boxes)])
+    numbers, sizes = ShardSet(UPath(tmp_path), manifest_of((path, 2))).box_sizes()
+    assert numbers.tolist() == [1, 1]
+    assert sizes.tolist() == [[4, 5], [2, 1]]

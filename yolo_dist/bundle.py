@@ -1,0 +1,181 @@
+"""A model at rest: a folder with `model.cfg`, `model.weights` and `bundle.json`, one unit.
+
+cfg and weights are Darknet's own formats. The record holds the class names, the input size, the hash of both files,
+the bundle it came from and the stage that made it. A bundle whose hashes do not match is refused; nothing in it is
+ever unpickled.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from upath import UPath
+
+from yolo_dist.config import ImageSize
+from yolo_dist.darknet.cfg import Yolo, format_cfg, parse_cfg, read_cfg
+from yolo_dist.darknet.network import Network
+from yolo_dist.darknet.weights import load_weights, save_weights
+from yolo_dist.errors import BundleCorrupt, ConfigError, ModelError
+from yolo_dist.storage import Url, local_copy, location, publish_folder, sha256
+
+CFG_FILE, WEIGHTS_FILE, RECORD_FILE = "model.cfg", "model.weights", "bundle.json"
+
+
+class BundleRecord(BaseModel):
+    """Contents of `bundle.json`.
+
+    Attributes:
+        format: version of this layout.
+        classes: class names in the order of the network's class scores.
+        image_size: (width, height) of the network's input.
+        sha256: file name → hex digest.
+        parent: fingerprint of the bundle that the stage started from.
+        stage: id, kind and configuration of the stage that made it.
+        metrics: what the stage measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    classes: tuple[str, ...]
+    image_size: ImageSize
+    sha256: dict[str, str]
+    parent: str | None = None
+    stage: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network with what is needed to use it: class names and input size.
+
+    Attributes:
+        network: the network, weights loaded.
+        classes: class names in the order of its class scores.
+        image_size: (width, height) of its input in pixels.
+        parent: fingerprint of the bundle it came from.
+        stage: id, kind and configuration of the stage that made it.
+        metrics: what that stage measured.
+        fingerprint: hash of its record; empty while it was never saved.
+    """
+
+    network: Network
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    parent: str | None = None
+    stage: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+    fingerprint: str = field(default="", compare=False)
+
+    def write(self, folder: Path) -> "Bundle":
+        """Write the bundle's three files into an existing local folder; the saved bundle has its fingerprint."""
+        (folder / CFG_FILE).write_text(format_cfg(self.network.cfg.with_size(self.image_size)))
+        save_weights(self.network, folder / WEIGHTS_FILE)
+        record = BundleRecord(
+            classes=self.classes,
+            image_size=self.image_size,
+            sha256={name: sha256(UPath(folder / name)) for name in (CFG_FILE, WEIGHTS_FILE)},
+            parent=self.parent,
+            stage=self.stage,
+            metrics=self.metrics,
+        )
+        text = record.model_dump_json(indent=2)
+        (folder / RECORD_FILE).write_text(text)
+        return Bundle(**(self.__dict__ | {"fingerprint": _fingerprint(text)}))
+
+    def save(self, url: Url) -> "Bundle":
+        """Write the bundle to a path or URL, completely or not at all."""
+        with publish_folder(location(url), last=RECORD_FILE) as folder:
+            return self.write(folder)
+
+
+def is_bundle(url: Url) -> bool:
+    """Whether there is a bundle's record at a path or URL."""
+    return bool((location(url) / RECORD_FILE).exists())
+
+
+def read_record(url: Url) -> tuple[BundleRecord, str]:
+    """A bundle's record and its fingerprint, without loading the model.
+
+    Raises:
+        BundleCorrupt: there is no record, or it is not one.
+    """
+    path = location(url) / RECORD_FILE
+    if not path.exists():
+        raise BundleCorrupt(f"{url}: no {RECORD_FILE} there; --model takes the folder of a bundle")
+    text = path.read_text()
+    try:
+        return BundleRecord.model_validate_json(text), _fingerprint(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise BundleCorrupt(f"{path}: {place}: {problem['msg']}") from None
+
+
+def open_bundle(url: Url) -> Bundle:
+    """Load a bundle from a path or URL.
+
+    Raises:
+        BundleCorrupt: a file is missing or does not match its hash; names the file.
+    """
+    record, fingerprint = read_record(url)
+    with local_copy(location(url)) as folder:
+        for name in (CFG_FILE, WEIGHTS_FILE):
+            _check(folder, name, record.sha256.get(name, "none"), str(url))
+        network = Network(parse_cfg((folder / CFG_FILE).read_text(), f"{url}/{CFG_FILE}"))
+        load_weights(network, folder / WEIGHTS_FILE)
+    return Bundle(network, record.classes, record.image_size, record.parent, record.stage, record.metrics, fingerprint)
+
+
+def open_darknet(cfg: Url, weights: Url | None, classes: tuple[str, ...]) -> Bundle:
+    """A bundle from a Darknet pair that lies anywhere; without weights the network is not initialised.
+
+    Raises:
+        CfgError, WeightsMismatch: what is wrong with the files.
+        ModelError: the cfg's classes are not as many as the names given.
+    """
+    description = read_cfg(location(cfg))
+    heads = [layer for layer in description.layers if isinstance(layer, Yolo)]
+    if any(head.classes != len(classes) for head in heads):
+        raise ModelError(
+            f"{cfg}: its heads have {heads[0].classes} classes, the dataset has {len(classes)}; "
+            "name the dataset it was made for, or build a network for yours from the zoo"
+        )
+    network = Network(description)
+    if weights is not None:
+        with local_copy(location(weights)) as path:
+            load_weights(network, path)
+    return Bundle(network, classes, (description.net.width, description.net.height))
+
+
+def require_classes(bundle: Bundle, classes: tuple[str, ...], source: str) -> None:
+    """Refuse a dataset whose classes are not the model's, by name and order.
+
+    Raises:
+        ConfigError: both lists differ.
+    """
+    if bundle.classes == classes:
+        return
+    raise ConfigError(
+        source,
+        [
+            f"its classes are {', '.join(classes)}, the model's are {', '.join(bundle.classes)}; "
+            "take the model made for this dataset, or convert with the model's card"
+        ],
+    )
+
+
+def _fingerprint(record: str) -> str:
+    return hashlib.sha256(json.dumps(json.loads(record), sort_keys=True).encode()).hexdigest()
+
+
+def _check(folder: Path, name: str, expected: str, url: str) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise BundleCorrupt(f"{url}: {name} is missing; copy the whole bundle again")
+    actual = sha256(UPath(path))
+    if actual != expected:
+        raise BundleCorrupt(f"{url}: {name} does not match bundle.json (sha256 {actual[:12]}…, not {expected[:12]}…)")

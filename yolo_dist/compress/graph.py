@@ -1,0 +1,208 @@
+"""The channel graph: which channels of which layers are the same channel, from the cfg alone.
+
+A convolution creates channels. Shortcuts tie channels of several convolutions into one; depthwise and
+squeeze-excite layers, pools, upsampling and dropout hand them on; a route with several layers concatenates them; a
+grouped route slices them. Every rule about pruning is a question to this graph: no layer number and no pattern of
+neighbouring layers appears anywhere else.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo_dist.darknet.cfg import (
+    Cfg,
+    Convolutional,
+    Depthwise,
+    Layer,
+    Maxpool,
+    Route,
+    Shortcut,
+    Upsample,
+    Yolo,
+    sources,
+)
+
+Channels = NDArray[np.int64]
+"""Channel numbers, one for each channel of a layer, int64 [C]; equal numbers are tied channels."""
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """Channels that each layer reads and writes.
+
+    Attributes:
+        cfg: the network.
+        inputs: channels each layer reads, concatenated over its sources.
+        outputs: channels each layer writes.
+        frozen: channels that must stay, bool [channels]: the image's, a head's, those of convolutions without batch
+            normalisation (they emit more than a constant), of grouped convolutions and of grouped routes (their
+            slices are equal by definition).
+        consumers: layers that read each layer.
+    """
+
+    cfg: Cfg
+    inputs: tuple[Channels, ...]
+    outputs: tuple[Channels, ...]
+    frozen: NDArray[np.bool_]
+    consumers: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def from_cfg(cls, cfg: Cfg) -> "ChannelGraph":
+        """Build the graph; shapes are taken as checked (see `darknet.shapes`)."""
+        return _Builder(cfg).graph()
+
+    def convolutions(self) -> Iterator[int]:
+        """Layers that create channels and normalise them: the ones a pruning method may choose from."""
+        return (
+            index
+            for index, layer in enumerate(self.cfg.layers)
+            if isinstance(layer, Convolutional) and layer.batch_normalize and not self.is_depthwise(index)
+        )
+
+    def is_depthwise(self, index: int) -> bool:
+        """Whether a layer filters each of its input channels on its own."""
+        return passes_channels_through(self.cfg.layers[index], len(self.inputs[index]))
+
+    def is_frozen(self, index: int) -> bool:
+        """Whether no channel that a layer writes may go."""
+        return bool(self.frozen[self.outputs[index]].all())
+
+    def tied(self) -> frozenset[int]:
+        """Convolutions that share a channel with another convolution."""
+        creators: dict[int, set[int]] = {}
+        for index, layer in enumerate(self.cfg.layers):
+            if isinstance(layer, Convolutional) and not self.is_depthwise(index):
+                for channel in self.outputs[index].tolist():
+                    creators.setdefault(channel, set()).add(index)
+        return frozenset().union(*(layers for layers in creators.values() if len(layers) > 1))
+
+    def classic_exclusions(self) -> frozenset[int]:
+        """Convolutions that the classic scope leaves out.
+
+        They feed a depthwise convolution, an upsampling or a grouped route directly, or a pool of a spatial pyramid:
+        a pool whose channels a later concatenation lists more than once.
+        """
+        repeated = self._repeated_channels()
+
+        def excluded(producer: int, consumer: int) -> bool:
+            layer = self.cfg.layers[consumer]
+            if isinstance(layer, Maxpool):
+                return bool(repeated[self.outputs[producer]].any())
+            return isinstance(layer, Upsample) or is_grouped_route(layer) or self.is_depthwise(consumer)
+
+        return frozenset(
+            producer
+            for producer in self.convolutions()
+            if any(excluded(producer, consumer) for consumer in self.consumers[producer])
+        )
+
+    def kept_channels(self, keep: Mapping[int, NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """Masks of single convolutions as one mask over all channels of the graph, bool [channels].
+
+        A tied channel goes only if every convolution that creates it and is listed lets it go; frozen ones stay.
+        """
+        removable = np.zeros(len(self.frozen), bool)
+        for index, mask in keep.items():
+            removable[self.outputs[index][~mask]] = True
+        for index, mask in keep.items():
+            removable[self.outputs[index][mask]] = False
+        return ~removable | self.frozen
+
+    def _repeated_channels(self) -> NDArray[np.bool_]:
+        repeated = np.zeros(len(self.frozen), bool)
+        for layer, channels in zip(self.cfg.layers, self.outputs, strict=True):
+            if isinstance(layer, Route):
+                numbers, counts = np.unique(channels, return_counts=True)
+                repeated[numbers[counts > 1]] = True
+        return repeated
+
+
+def passes_channels_through(layer: Layer, in_channels: int) -> bool:
+    """Whether a layer is a depthwise convolution, under either of its two names in a cfg."""
+    if isinstance(layer, Depthwise):
+        return True
+    return isinstance(layer, Convolutional) and 1 < layer.groups == in_channels == layer.filters
+
+
+def is_grouped_route(layer: Layer) -> bool:
+    """Whether a layer hands on a slice of its sources' channels."""
+    return isinstance(layer, Route) and layer.groups > 1
+
+
+class _Builder:
+    """One pass over the layers, then ties resolved to one number for each set of tied channels."""
+
+    def __init__(self, cfg: Cfg) -> None:
+        self.cfg = cfg
+        self.created = 0
+        self.ties: list[tuple[Channels, Channels]] = []
+        self.frozen: list[Channels] = []
+        self.inputs: list[Channels] = []
+        self.outputs: list[Channels] = []
+
+    def graph(self) -> ChannelGraph:
+        image = self._create(self.cfg.net.channels)
+        self.frozen.append(image)
+        consumers: list[list[int]] = [[] for _ in self.cfg.layers]
+        for index, layer in enumerate(self.cfg.layers):
+            origins = sources(layer, index)
+            for origin in origins:
+                consumers[origin].append(index)
+            read = [self.outputs[origin] for origin in origins] or [image]
+            self.inputs.append(read[0] if isinstance(layer, Shortcut) else np.concatenate(read))
+            self.outputs.append(self._written(layer, read))
+        root = self._resolve()
+        frozen = np.zeros(self.created, bool)
+        for channels in self.frozen:
+            frozen[root[channels]] = True
+        return ChannelGraph(
+            self.cfg,
+            tuple(root[channels] for channels in self.inputs),
+            tuple(root[channels] for channels in self.outputs),
+            frozen,
+            tuple(tuple(layers) for layers in consumers),
+        )
+
+    def _written(self, layer: Layer, read: list[Channels]) -> Channels:
+        channels = self.inputs[-1]
+        if isinstance(layer, Shortcut):
+            self.ties += [(read[0], other) for other in read[1:]]
+        elif isinstance(layer, Yolo):
+            self.frozen.append(channels)
+        elif isinstance(layer, Route) and layer.groups > 1:
+            self.frozen.append(channels)
+            return np.concatenate([np.split(source, layer.groups)[layer.group_id] for source in read])
+        elif isinstance(layer, Convolutional) and not passes_channels_through(layer, len(channels)):
+            return self._convolve(layer, channels)
+        return channels
+
+    def _convolve(self, layer: Convolutional, channels: Channels) -> Channels:
+        created = self._create(layer.filters)
+        if layer.groups > 1:
+            self.frozen += [channels, created]
+        if not layer.batch_normalize:
+            self.frozen.append(created)
+        return created
+
+    def _create(self, count: int) -> Channels:
+        self.created += count
+        return np.arange(self.created - count, self.created)
+
+    def _resolve(self) -> Channels:
+        """The smallest number in each set of tied channels, int64 [channels]."""
+        parent = np.arange(self.created)
+
+        def find(channel: int) -> int:
+            while parent[channel] != channel:
+                parent[channel] = parent[parent[channel]]
+                channel = int(parent[channel])
+            return channel
+
+        for left, right in self.ties:
+            for a, b in zip(left.tolist(), right.tolist(), strict=True):
+                low, high = sorted((find(a), find(b)))
+                parent[high] = low
+        return np.array([find(channel) for channel in range(self.created)], np.int64)

@@ -1,0 +1,77 @@
+"""Compensation: what a cut channel still emits is pushed into the layers that read it.
+
+A channel whose γ is zero emits the constant act(β). Its readers lose ΣW·constant when it goes, so batch-normalised
+ones get their running mean, others their bias, corrected by that. Inside the image this is exact; at its border
+zero padding was never multiplied with the constant, so there it is an approximation, and measuring the statistics
+anew on a few images (see `reestimation`) is usually worth more. A squeeze-excite layer multiplies the constant by a
+gate that depends on the image, so behind it nothing is pushed on.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.darknet.cfg import Route, Shortcut, SqueezeExcite, sources
+from yolo_dist.darknet.layers import Convolution
+from yolo_dist.darknet.network import Network
+
+
+@torch.no_grad()
+def compensate(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -> Network:
+    """A copy of `network`, still full-size, prepared for losing the channels outside `kept` (bool [channels])."""
+    network = deepcopy(network)
+    constants: list[Tensor] = []
+    for index, layer in enumerate(network.layers):
+        incoming = _incoming(network, graph, index, constants)
+        if isinstance(layer, Convolution):
+            removed = torch.from_numpy(~kept[graph.outputs[index]])
+            constants.append(_emitted(layer, incoming, graph.is_depthwise(index)) * removed)
+            if not graph.is_depthwise(index):
+                _absorb(layer, incoming)
+        elif isinstance(network.cfg.layers[index], SqueezeExcite):
+            constants.append(torch.zeros_like(incoming))
+        else:
+            constants.append(incoming)
+    return network
+
+
+def _incoming(network: Network, graph: ChannelGraph, index: int, constants: Sequence[Tensor]) -> Tensor:
+    """Constant of each input channel of a layer that goes, 0 for those that stay, float64 [C]."""
+    layer = network.cfg.layers[index]
+    origins = sources(layer, index)
+    if not origins:
+        return torch.zeros(len(graph.inputs[index]), dtype=torch.float64)
+    read = [constants[origin] for origin in origins]
+    if isinstance(layer, Shortcut):
+        return network.layers[index].activation(torch.stack(read).sum(dim=0))  # type: ignore[operator, no-any-return]
+    if isinstance(layer, Route):
+        return torch.cat([constant.chunk(layer.groups)[layer.group_id] for constant in read])
+    return read[0]
+
+
+def _emitted(layer: Convolution, incoming: Tensor, depthwise: bool) -> Tensor:
+    """The constant that each channel of a convolution emits once nothing but constants reaches it, float64 [C]."""
+    if layer.norm is None:
+        return torch.zeros(layer.conv.out_channels, dtype=torch.float64)
+    emitted = layer.norm.bias.double()
+    if depthwise:
+        response = layer.conv.weight.double().sum(dim=(1, 2, 3)) * incoming - layer.norm.running_mean.double()  # type: ignore[union-attr]
+        scale = layer.norm.weight.double() / (layer.norm.running_var.double() + layer.norm.eps).sqrt()  # type: ignore[union-attr]
+        emitted = emitted + scale * response
+    return layer.activation(emitted)  # type: ignore[no-any-return]
+
+
+def _absorb(layer: Convolution, incoming: Tensor) -> None:
+    """Correct a reader for the constants that will no longer arrive."""
+    if layer.conv.groups > 1:
+        return
+    lost = (layer.conv.weight.double().sum(dim=(2, 3)) @ incoming).to(layer.conv.weight.dtype)
+    if layer.norm is not None:
+        layer.norm.running_mean -= lost  # type: ignore[operator]
+    elif layer.conv.bias is not None:
+        layer.conv.bias += lost

@@ -1,0 +1,149 @@
+"""The proof beside every pruned model: the masked full-size and the compact network give the same outputs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.darknet.layers import Convolution
+from yolo_dist.darknet.network import Network
+from yolo_dist.darknet.shapes import count_macs, count_parameters, count_weight_floats, infer_shapes
+from yolo_dist.errors import ProofError
+from yolo_dist.evaluate.latency import network_latency_ms
+
+TOLERANCE = 1e-4
+"""Largest difference of a head's raw output that still counts as equal; summation order costs some bits."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number before and after pruning."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared, and what both networks measure.
+
+    Attributes:
+        images: how many images both networks saw.
+        max_abs_difference: largest difference between raw head outputs.
+        channels: filters of every convolution that lost some.
+        map50: accuracy on the validation split before and after, where one was given.
+    """
+
+    method: str
+    percent: float
+    threshold: float
+    images: int
+    max_abs_difference: float
+    tolerance: float
+    parameters: Change
+    macs: Change
+    weight_bytes: Change
+    latency_ms: Change
+    channels: tuple[dict[str, int], ...]
+    map50: Change | None = None
+
+    def with_map50(self, before: float, after: float) -> "Proof":
+        """The same proof with the accuracies of both networks."""
+        return replace(self, map50=Change(before, after))
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return json.dumps(self.as_json(), indent=2)
+
+
+def largest_difference(
+    network: Network, compact: Network, graph: ChannelGraph, kept: NDArray[np.bool_], images: Tensor
+) -> float:
+    """Largest absolute difference between the raw head outputs of the masked full-size and the compact network.
+
+    Args:
+        network: full-size (compensated, if the compact one is).
+        compact: the network that was cut, best read back from its files.
+        graph: channel graph of `network`.
+        kept: which of its channels stay, bool [channels].
+        images: float [B, C, H, W] in 0..1.
+
+    Raises:
+        ProofError: they differ by more than the tolerance, or one of them is not finite.
+    """
+    with torch.inference_mode(), _evaluating(network), _evaluating(compact), _masked(network, graph, kept):
+        pairs = list(zip(network(images), compact(images), strict=True))
+    difference = max(float((masked - small).abs().max()) for masked, small in pairs)
+    if not difference <= TOLERANCE:
+        raise ProofError(
+            f"the masked and the pruned network differ by {difference:.3g}, more than {TOLERANCE:g}; nothing was "
+            "written; please report the cfg, the method and the percent"
+        )
+    return difference
+
+
+def measure_change(before: Network, after: Network, image_size: tuple[int, int]) -> dict[str, Change]:
+    """Parameters, MACs, bytes of the weights file and latency (batch 1, one thread, network only) of both."""
+    return {
+        "parameters": Change(count_parameters(before.cfg), count_parameters(after.cfg)),
+        "macs": Change(count_macs(before.cfg, image_size), count_macs(after.cfg, image_size)),
+        "weight_bytes": Change(weight_bytes(before), weight_bytes(after)),
+        "latency_ms": Change(network_latency_ms(before, image_size), network_latency_ms(after, image_size)),
+    }
+
+
+def weight_bytes(network: Network) -> int:
+    """Size of the network's Darknet weights file."""
+    header = 20
+    return header + 4 * count_weight_floats(network.cfg)
+
+
+def changed_channels(before: Network, after: Network) -> tuple[dict[str, int], ...]:
+    """Filters before and after of every convolution that lost some."""
+    pairs = zip(infer_shapes(before.cfg), infer_shapes(after.cfg), before.layers, strict=True)
+    return tuple(
+        {"layer": index, "before": old.out_channels, "after": new.out_channels}
+        for index, (old, new, layer) in enumerate(pairs)
+        if isinstance(layer, Convolution) and old.out_channels != new.out_channels
+    )
+
+
+@contextmanager
+def _masked(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -> Iterator[None]:
+    """Every convolution's cut channels give zero while the context lasts."""
+
+    def mask_outputs(mask: Tensor) -> Any:
+        return lambda _module, _inputs, output: output * mask
+
+    handles = [
+        layer.register_forward_hook(
+            mask_outputs(torch.from_numpy(kept[graph.outputs[index]]).view(1, -1, 1, 1).to(torch.float32))
+        )
+        for index, layer in enumerate(network.layers)
+        if isinstance(layer, Convolution)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

@@ -1,0 +1,155 @@
+"""Sparse training: an L1 penalty on batch-norm scales γ, and the gauge that tells whether it works.
+
+Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming".
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Gt
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import BatchNorm2d
+
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.config import Config
+from yolo_dist.darknet.layers import Convolution
+from yolo_dist.darknet.network import Network
+
+NEGLIGIBLE = 1e-2
+"""|γ| under which a channel hardly contributes."""
+PRUNABLE_SHARE = 0.01
+"""Share of the summed |γ| that may be cut before a network counts as not ready."""
+READY = 0.2
+"""Share of prunable channels from which sparse training has visibly worked."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+HISTOGRAM_EDGES = np.concatenate(([0.0], np.logspace(-4, 1, 41)))
+
+
+class SparsityConfig(Config):
+    """Which γ are driven towards zero, and how hard."""
+
+    scope: Literal["normal"] = "normal"
+    """Candidate convolutions: `normal` are those of normal pruning, which no shortcut ties."""
+    factor: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
+    """Weight s of s·Σ|γ|; `auto` derives it from the stage's learning rates and `budget`."""
+    budget: Annotated[float, Gt(0)] = 1.7
+    """How far `auto` lets a γ travel in total; they start near 1."""
+    decay: Literal["constant", "linear", "step"] = "constant"
+    """How the factor changes over the stage: linear to zero, or a tenth from 60 % and a hundredth from 90 % on."""
+
+
+def sparsity_candidates(graph: ChannelGraph) -> list[int]:
+    """Convolutions whose γ sparse training shrinks in scope `normal`: plain ones in classic scope (ALGORITHMS §4)."""
+    left_out = graph.tied() | graph.classic_exclusions()
+    return [index for index in graph.convolutions() if index not in left_out]
+
+
+def absolute_gammas(network: Network, layers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    """|γ| of the batch norms of some convolutions, float32 [C] each."""
+    return {layer: batch_norm(network, layer).weight.detach().abs().cpu().numpy() for layer in layers}
+
+
+def batch_norm(network: Network, layer: int) -> BatchNorm2d:
+    """The batch normalisation of a convolution that has one."""
+    module = network.layers[layer]
+    assert isinstance(module, Convolution)
+    assert module.norm is not None
+    return module.norm
+
+
+def travel(factor: float, learning_rates: Sequence[float], momentum: float, decay: str) -> float:
+    """B = Σ lr_t·s_t / (1 − m): roughly how far a γ moves towards zero over a stage."""
+    rates = np.asarray(learning_rates)
+    return float(factor * (rates * decay_curve(decay, len(rates))).sum() / (1 - momentum))
+
+
+def resolve_factor(config: SparsityConfig, learning_rates: Sequence[float], momentum: float) -> float:
+    """The factor s of a stage; `auto` is the one with which a γ travels `budget`."""
+    if config.factor == "auto":
+        return config.budget / travel(1.0, learning_rates, momentum, config.decay)
+    return config.factor
+
+
+def decay_curve(decay: str, steps: int) -> NDArray[np.float64]:
+    """What the factor is multiplied by at each optimizer step, float64 [steps]."""
+    progress = np.arange(steps) / max(steps, 1)
+    if decay == "linear":
+        return 1 - progress
+    if decay == "step":
+        return np.where(progress < 0.6, 1.0, np.where(progress < 0.9, 0.1, 0.01))
+    return np.ones(steps)
+
+
+class SparsityPenalty:
+    """Adds the subgradient s·sign(γ) to the gradients, once an optimizer step.
+
+    It must be applied to unscaled, averaged gradients right before the step: then its effect does not depend on
+    gradient accumulation, mixed precision or the number of workers.
+    """
+
+    def __init__(self, gammas: Sequence[Tensor], factors: NDArray[np.float64]) -> None:
+        self.gammas = list(gammas)
+        self.factors = factors
+
+    def add_to_gradients(self, step: int) -> None:
+        """Add the penalty of optimizer step `step` to every candidate's `.grad`."""
+        signs = torch._foreach_sign([gamma.detach() for gamma in self.gammas])
+        gradients = [gamma.grad for gamma in self.gammas if gamma.grad is not None]
+        torch._foreach_add_(gradients, signs, alpha=float(self.factors[step]))
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """How sparse a network is.
+
+    Attributes:
+        quantiles: quantile → |γ|.
+        below: share of |γ| under 1e-2 and 1e-3.
+        prunable: share of the channels that could go with under 1 % of the summed |γ|.
+        verdict: `not yet`, `ready` (to `prunable`), or `overdone` (a whole layer is negligible).
+        histogram: |γ| counts over `HISTOGRAM_EDGES`.
+    """
+
+    quantiles: dict[str, float]
+    below: dict[str, float]
+    prunable: float
+    verdict: str
+    histogram: list[int]
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object with the histogram's edges."""
+        edges = [round(float(edge), 6) for edge in HISTOGRAM_EDGES]
+        return asdict(self) | {"histogram": {"edges": edges, "counts": self.histogram}}
+
+    def __str__(self) -> str:
+        verdict = f"ready to {self.prunable:.0%}" if self.verdict == "ready" else self.verdict
+        return f"γ<0.01: {self.below['1e-2']:.0%}, {verdict}"
+
+
+def measure_sparsity(gammas: dict[int, NDArray[np.float32]]) -> Gauge:
+    """The gauge over the candidates' |γ| of each layer."""
+    values = np.concatenate(list(gammas.values())).astype(np.float64)
+    return Gauge(
+        quantiles={f"{q:g}": float(np.quantile(values, q)) for q in QUANTILES},
+        below={"1e-2": float((values < 1e-2).mean()), "1e-3": float((values < 1e-3).mean())},
+        prunable=prunable_share(values),
+        verdict=_verdict(gammas, prunable_share(values)),
+        histogram=np.histogram(values.clip(max=HISTOGRAM_EDGES[-1]), HISTOGRAM_EDGES)[0].tolist(),
+    )
+
+
+def prunable_share(gammas: NDArray[np.floating[Any]]) -> float:
+    """Largest share of channels whose summed |γ| stays under 1 % of the total, smallest first."""
+    ordered = np.sort(np.abs(gammas))
+    below = np.cumsum(ordered) < PRUNABLE_SHARE * ordered.sum()
+    return float(below.mean())
+
+
+def _verdict(gammas: dict[int, NDArray[np.float32]], prunable: float) -> str:
+    if any(layer.max() < NEGLIGIBLE for layer in gammas.values()):
+        return "overdone"
+    return "ready" if prunable >= READY else "not yet"

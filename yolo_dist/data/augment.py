@@ -1,0 +1,174 @@
+"""Augmentation on uint8 images and their boxes; all randomness comes from the generator passed in.
+
+Defaults are the original's: mosaic always, colour and flip on, affine off.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from yolo_dist.config import Config
+from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.image import PADDING, Pixels, plan_letterbox, resize_into
+
+MIN_VISIBLE = 0.2
+"""A box cut to less than this share of its area is dropped: what remains can hardly be recognised."""
+
+
+class AugmentConfig(Config):
+    """What happens to training images."""
+
+    mosaic: float = Field(default=1.0, ge=0, le=1)
+    """Probability of joining an image with three others around a random point."""
+    hue: float = Field(default=0.0138, ge=0, le=1)
+    """Largest relative change of hue."""
+    saturation: float = Field(default=0.678, ge=0, le=1)
+    """Largest relative change of saturation."""
+    value: float = Field(default=0.36, ge=0, le=1)
+    """Largest relative change of brightness."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a left-right flip."""
+    degrees: float = Field(default=0.0, ge=0, le=180)
+    """Largest rotation either way."""
+    translate: float = Field(default=0.0, ge=0, le=1)
+    """Largest shift either way, as a fraction of the side."""
+    scale: float = Field(default=0.0, ge=0, lt=1)
+    """Largest relative change of size: 0.2 means 0.8 to 1.2 times."""
+    shear: float = Field(default=0.0, ge=0, lt=90)
+    """Largest shear along each axis, in degrees."""
+
+    @property
+    def has_affine(self) -> bool:
+        """Whether any geometric change but the flip is on."""
+        return any((self.degrees, self.translate, self.scale, self.shear))
+
+    @property
+    def has_colour(self) -> bool:
+        """Whether colours change."""
+        return any((self.hue, self.saturation, self.value))
+
+
+def augment(image: Pixels, boxes: Boxes, config: AugmentConfig, generator: np.random.Generator) -> tuple[Pixels, Boxes]:
+    """Affine, colour and flip, for an image in the network's input size (mosaic comes before).
+
+    Args:
+        image: uint8 RGB [h, w, 3]; not changed.
+        boxes: in its pixels.
+        config: how much.
+        generator: of this sample.
+
+    Returns:
+        uint8 [h, w, 3] and the boxes still visible.
+    """
+    if config.has_affine:
+        image, boxes = affine(image, boxes, random_affine(image.shape[1], image.shape[0], config, generator))
+    if config.has_colour:
+        image = jitter_colour(image, config, generator)
+    if generator.random() < config.flip:
+        image, boxes = flip(image, boxes)
+    return image, boxes
+
+
+def flip(image: Pixels, boxes: Boxes) -> tuple[Pixels, Boxes]:
+    """Image and boxes mirrored left to right."""
+    width = np.float32(image.shape[1])
+    left, top, right, bottom = boxes.xyxy.T
+    mirrored = np.stack([width - right, top, width - left, bottom], axis=1)
+    return np.asarray(cv2.flip(image, 1), np.uint8), Boxes(mirrored, boxes.labels, boxes.ignore)
+
+
+def jitter_colour(image: Pixels, config: AugmentConfig, generator: np.random.Generator) -> Pixels:
+    """Hue, saturation and value each multiplied by a random factor, through a lookup table."""
+    hue, saturation, value = 1 + generator.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
+    levels = np.arange(256)
+    table = np.stack([levels * hue % 180, np.minimum(levels * saturation, 255), np.minimum(levels * value, 255)], 1)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    changed = cv2.LUT(hsv, table.astype(np.uint8)[None])
+    return np.asarray(cv2.cvtColor(changed, cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def random_affine(
+    width: int, height: int, config: AugmentConfig, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """A random shear, rotation, scaling and shift about the centre of the image, float64 [2, 3]."""
+    angle, shear_x, shear_y = np.deg2rad(generator.uniform(-1, 1, 3) * (config.degrees, config.shear, config.shear))
+    scale = 1 + generator.uniform(-1, 1) * config.scale
+    shift = generator.uniform(-1, 1, 2) * config.translate * (width, height)
+    rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = rotation @ np.array([[1, np.tan(shear_x)], [np.tan(shear_y), 1]])
+    centre = np.array([width, height]) / 2
+    return np.concatenate([linear, (centre + shift - linear @ centre)[:, None]], axis=1)
+
+
+def affine(image: Pixels, boxes: Boxes, matrix: NDArray[np.float64]) -> tuple[Pixels, Boxes]:
+    """Image and boxes under a matrix [2, 3] on pixel-corner coordinates; a box becomes the box around its corners."""
+    height, width = image.shape[:2]
+    centres = matrix.copy()
+    centres[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV counts from pixel centres
+    warped = cv2.warpAffine(image, centres, (width, height), borderValue=(PADDING, PADDING, PADDING))
+    corners = boxes.xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ matrix[:, :2].T + matrix[:, 2]
+    xyxy = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+    return np.asarray(warped, np.uint8), cut(Boxes(xyxy, boxes.labels, boxes.ignore), width, height)
+
+
+def cut(boxes: Boxes, width: int, height: int) -> Boxes:
+    """Boxes cut at the border of the image; those that lose nearly all of their area are dropped."""
+    limits = np.array([width, height, width, height], np.float32)
+    inside = np.clip(boxes.xyxy, 0, limits)
+    visible = _areas(inside) >= MIN_VISIBLE * _areas(boxes.xyxy)
+    return Boxes(inside, boxes.labels, boxes.ignore).select(visible)
+
+
+def _areas(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1]), np.float32)
+
+
+def mosaic(
+    tiles: Sequence[tuple[Pixels, Boxes]], size: tuple[int, int], generator: np.random.Generator
+) -> tuple[Pixels, Boxes]:
+    """Four images around a random point (Bochkovskiy et al. 2020, "YOLOv4").
+
+    Each is scaled as a letterbox would scale it and laid with one corner on the point; what hangs over is cut off.
+
+    Args:
+        tiles: four images, uint8 RGB of any size, with boxes in their own pixels; in reading order.
+        size: (width, height) of the result.
+        generator: of the first tile's sample.
+
+    Returns:
+        uint8 [size[1], size[0], 3] and the boxes still visible.
+    """
+    canvas = np.full((size[1], size[0], 3), PADDING, np.uint8)
+    x, y = (int(side * share) for side, share in zip(size, generator.uniform(0.25, 0.75, 2), strict=True))
+    placed = []
+    for number, (image, boxes) in enumerate(tiles):
+        height, width = image.shape[:2]
+        scale = plan_letterbox(width, height, size).scale
+        scaled = np.empty((max(1, round(height * scale)), max(1, round(width * scale)), 3), np.uint8)
+        resize_into(image, scaled)
+        left = x if number % 2 else x - scaled.shape[1]
+        top = y if number // 2 else y - scaled.shape[0]
+        _paste(scaled, canvas, left, top)
+        shift = np.array([left, top, left, top], np.float32)
+        moved = Boxes(boxes.xyxy * np.float32(scale) + shift, boxes.labels, boxes.ignore)
+        placed.append(cut(moved, *size))
+    return canvas, join(placed)
+
+
+def _paste(image: Pixels, canvas: Pixels, left: int, top: int) -> None:
+    """Write the part of an image that lies on the canvas."""
+    right, bottom = min(left + image.shape[1], canvas.shape[1]), min(top + image.shape[0], canvas.shape[0])
+    x, y = max(left, 0), max(top, 0)
+    canvas[y:bottom, x:right] = image[y - top : bottom - top, x - left : right - left]
+
+
+def join(parts: Sequence[Boxes]) -> Boxes:
+    """The boxes of several images as one set."""
+    return Boxes(
+        np.concatenate([part.xyxy for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.ignore for part in parts]),
+    )

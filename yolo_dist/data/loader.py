@@ -1,0 +1,230 @@
+"""Batches for training and evaluation, prefetched by a few threads (decoding releases the interpreter's lock)."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.augment import AugmentConfig, augment, mosaic
+from yolo_dist.data.image import Letterbox, Pixels, decode_image, letterbox_into
+from yolo_dist.data.order import EpochOrder, batch_indices, sample_seed
+from yolo_dist.data.shards import Sample, ShardSet
+
+Size = tuple[int, int]
+SizeSchedule = Callable[[int, int, int], Size]
+"""(seed, epoch, step) → (width, height): multi-scale training that resumes exactly."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of the network's input size and the objects on them; ignored boxes are left out.
+
+    Attributes:
+        images: uint8 RGB [B, 3, H, W], channels_last in memory.
+        boxes: xyxy in input pixels, float32 [M, 4].
+        labels: int64 [M].
+        image_index: which image of this batch each box is on, int64 [M].
+        samples: numbers of the images in the shard set, int64 [B].
+        image_ids: as the dataset names them.
+        letterboxes: how each image came into the input; the identity for a mosaic.
+    """
+
+    images: torch.Tensor
+    boxes: torch.Tensor
+    labels: torch.Tensor
+    image_index: torch.Tensor
+    samples: torch.Tensor
+    image_ids: list[str]
+    letterboxes: list[Letterbox]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The batch with its tensors on a device."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """The batch with its tensors in page-locked memory."""
+        return self._mapped(lambda tensor: tensor.pin_memory())
+
+    def _mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        return replace(
+            self,
+            images=change(self.images),
+            boxes=change(self.boxes),
+            labels=change(self.labels),
+            image_index=change(self.image_index),
+            samples=change(self.samples),
+        )
+
+
+class Loader:
+    """One worker's share of every training batch.
+
+    Args:
+        shards: the images.
+        image_size: (width, height) of the network's input in pixels.
+        batch_size: of the global batch, over all workers.
+        augment: what happens to the images; None leaves them as they are.
+        seed: of order and augmentation.
+        rank: of this worker.
+        world_size: number of workers.
+        threads: that decode and augment in the background; 0 does it in the calling thread.
+        shuffle: False keeps the order of the shards.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        image_size: Size,
+        batch_size: int,
+        *,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+        shuffle: bool = True,
+    ) -> None:
+        self.shards = shards
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.augment = augment
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.threads = threads
+        self.shuffle = shuffle
+
+    @property
+    def steps(self) -> int:
+        """Global batches in an epoch; the last may be short."""
+        return self._order(0).steps
+
+    def batches(
+        self, epoch: int, start_step: int = 0, image_size: Size | SizeSchedule | None = None
+    ) -> Iterator[Batch]:
+        """This worker's share of each global batch of an epoch.
+
+        A function of (seed, epoch, step) and the shards alone: neither threads nor an interruption before
+        `start_step` change a batch, and the shares of all workers, concatenated, are the same for any number of them.
+
+        Args:
+            epoch: counted from 0.
+            start_step: where to resume.
+            image_size: instead of the loader's own, or a schedule of it.
+        """
+        order = self._order(epoch)
+        size_at = image_size if callable(image_size) else lambda *_: image_size or self.image_size
+        jobs = (
+            _Job(
+                shards=self.shards,
+                samples=batch_indices(order, step, self.rank, self.world_size),
+                size=size_at(self.seed, epoch, step),
+                augment=self.augment,
+                seed=self.seed,
+                epoch=epoch,
+            )
+            for step in range(start_step, order.steps)
+        )
+        return _prefetched(jobs, self.threads)
+
+    def _order(self, epoch: int) -> EpochOrder:
+        return EpochOrder(len(self.shards), self.batch_size, self.seed, epoch, self.shuffle)
+
+
+def evaluation_batches(
+    shards: ShardSet,
+    image_size: Size,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    threads: int = 1,
+) -> Iterator[Batch]:
+    """One worker's share of the batches of an evaluation, in the order of the shards and without augmentation.
+
+    Whole batches are dealt out in turn, so that each is the same for any number of workers, to the last bit.
+    """
+    order = EpochOrder(len(shards), batch_size, seed=0, epoch=0, shuffle=False)
+    jobs = (_Job(shards, order.batch(step), image_size) for step in range(rank, order.steps, world_size))
+    return _prefetched(jobs, threads)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What it takes to make one batch."""
+
+    shards: ShardSet
+    samples: NDArray[np.int64]
+    size: Size
+    augment: AugmentConfig | None = None
+    seed: int = 0
+    epoch: int = 0
+
+    def run(self) -> Batch:
+        pixels = np.empty((len(self.samples), self.size[1], self.size[0], 3), np.uint8)
+        samples = [self.shards[int(number)] for number in self.samples]
+        loaded = [self._load(*item) for item in zip(self.samples.tolist(), samples, pixels, strict=True)]
+        kept = [boxes.select(~boxes.ignore) for boxes, _ in loaded]
+        return Batch(
+            images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            boxes=torch.from_numpy(np.concatenate([np.zeros((0, 4), np.float32), *(boxes.xyxy for boxes in kept)])),
+            labels=torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *(boxes.labels for boxes in kept)])),
+            image_index=torch.from_numpy(np.repeat(np.arange(len(kept)), [len(boxes) for boxes in kept])),
+            samples=torch.from_numpy(self.samples.copy()),
+            image_ids=[sample.image_id for sample in samples],
+            letterboxes=[box for _, box in loaded],
+        )
+
+    def _load(self, number: int, sample: Sample, canvas: Pixels) -> tuple[Boxes, Letterbox]:
+        """Write one image into its place in the batch."""
+        if self.augment is None:
+            return _letterboxed(sample, canvas)
+        generator = sample_seed(self.seed, self.epoch, number)
+        if generator.random() < self.augment.mosaic:
+            partners = [self.shards[int(one)] for one in generator.integers(len(self.shards), size=3)]
+            tiles = [(_decoded(one), one.boxes) for one in (sample, *partners)]
+            image, boxes = mosaic(tiles, self.size, generator)
+            box = Letterbox(1.0, 0, 0, *self.size)
+        else:
+            image = canvas
+            boxes, box = _letterboxed(sample, canvas)
+        image, boxes = augment(image, boxes, self.augment, generator)
+        if image is not canvas:
+            canvas[:] = image
+        return boxes, box
+
+
+def _decoded(sample: Sample) -> Pixels:
+    return decode_image(sample.image, source=sample.image_id, trusted=True)
+
+
+def _letterboxed(sample: Sample, canvas: Pixels) -> tuple[Boxes, Letterbox]:
+    box = letterbox_into(_decoded(sample), canvas)
+    return Boxes(box.forward(sample.boxes.xyxy), sample.boxes.labels, sample.boxes.ignore), box
+
+
+def _prefetched(jobs: Iterable[_Job], threads: int) -> Iterator[Batch]:
+    """Batches in the order of the jobs; as many are in the making or waiting as there are threads, plus one."""
+    cv2.setNumThreads(1)  # these threads are the parallelism; OpenCV's own would fight them for cores
+    if threads == 0:
+        yield from (job.run() for job in jobs)
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(job.run))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,78 @@
+"""The record of a converted split: what its shards hold, their hashes, and what was left out."""
+
+import hashlib
+import json
+from typing import Literal
+
+from upath import UPath
+
+from yolo_dist.config import Config, validate
+from yolo_dist.errors import DataError
+
+MANIFEST = "manifest.json"
+
+
+class ShardRecord(Config):
+    """One shard in the manifest."""
+
+    file: str
+    """Name beside the manifest."""
+    rows: int
+    """Images in it."""
+    bytes: int
+    """Size of the file."""
+    sha256: str
+    """Hex digest of the file."""
+
+
+class Manifest(Config):
+    """What a converted split holds and what was left out of it."""
+
+    version: Literal[1] = 1
+    """Of this layout."""
+    dataset: str
+    """Name of the card."""
+    split: str
+    """Name of the split."""
+    classes: tuple[str, ...]
+    """Class names; labels are positions in this list."""
+    images: int
+    """Images in all shards."""
+    boxes: dict[str, int]
+    """Boxes per class, ignored ones not counted."""
+    ignored: int
+    """Boxes that metrics and losses skip: crowds, difficult objects, ignored regions."""
+    rejected: dict[str, int]
+    """How many boxes and images were left out, by reason."""
+    examples: dict[str, tuple[str, ...]]
+    """The first few of each reason: file, place, what was found."""
+    shards: tuple[ShardRecord, ...]
+    """The files, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 of the content: equal for two conversions exactly if all their bytes are."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(folder: UPath) -> Manifest:
+    """The manifest of a split's folder.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+        ConfigError: its keys are not those of a manifest.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no finished conversion is here; run yolo-dist convert") from None
+    except ValueError as error:
+        raise DataError(f"{path}: damaged manifest: {error}; convert the split again") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: damaged manifest: not an object; convert the split again")
+    return validate(Manifest, values, str(path))

@@ -1,0 +1,229 @@
+"""Converted datasets at rest: Arrow IPC files that are memory-mapped, and a manifest that vouches for them.
+
+A split is a folder: `manifest.json`, written last, and `shard-00000.arrow`, `shard-00001.arrow`, …
+"""
+
+import shutil
+import tempfile
+import threading
+import weakref
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from upath import UPath
+
+from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord, read_manifest
+from yolo_dist.errors import DataError, ShardCorrupt
+from yolo_dist.storage import is_remote, location, sha256
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("image", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
+        ("labels", pa.list_(pa.int32())),
+        ("ignore", pa.list_(pa.bool_())),
+    ]
+)
+"""One row an image; `image` is the original encoded file, boxes are xyxy pixels."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a shard set.
+
+    Attributes:
+        image_id: as the dataset names it.
+        image: the original encoded bytes; a view into the mapped file.
+        width, height: in pixels.
+        boxes: its objects, cut at the border.
+    """
+
+    image_id: str
+    image: bytes | memoryview
+    width: int
+    height: int
+    boxes: Boxes
+
+
+def write_arrow(path: Path, samples: Sequence[Sample]) -> None:
+    """Write one shard; equal samples give equal bytes."""
+    columns: list[list[Any]] = [
+        [sample.image_id for sample in samples],
+        [sample.image for sample in samples],
+        [sample.width for sample in samples],
+        [sample.height for sample in samples],
+        [list(sample.boxes.xyxy) for sample in samples],
+        [sample.boxes.labels for sample in samples],
+        [sample.boxes.ignore for sample in samples],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+
+
+class _OpenShard:
+    """The mapped columns of one file."""
+
+    def __init__(self, path: Path) -> None:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        if batch.schema != SCHEMA:
+            raise pa.ArrowInvalid(f"columns are {batch.schema.names}")
+        self.image_ids, self.images = batch.column("image_id"), batch.column("image")
+        self.widths, self.heights = (batch.column(name).to_numpy() for name in ("width", "height"))
+        boxes = batch.column("boxes")
+        self.bounds = boxes.offsets.to_numpy()
+        self.xyxy = boxes.values.flatten().to_numpy().reshape(-1, 4)
+        self.labels = batch.column("labels").values.to_numpy()
+        self.ignore = batch.column("ignore").values.to_numpy(zero_copy_only=False).astype(np.bool_)
+
+    def __getitem__(self, row: int) -> Sample:
+        here = slice(self.bounds[row], self.bounds[row + 1])
+        return Sample(
+            image_id=self.image_ids[row].as_py(),
+            image=memoryview(self.images[row].as_buffer()),
+            width=int(self.widths[row]),
+            height=int(self.heights[row]),
+            boxes=Boxes(self.xyxy[here], self.labels[here], self.ignore[here]),
+        )
+
+
+class ShardSet(Sequence[Sample]):
+    """The images of a converted split, in order, read where they lie.
+
+    Safe to read from several threads. Pickles as its URL. Shards of an object store are downloaded when first read, to
+    a temporary folder that goes with the object, and checked against the manifest.
+    """
+
+    def __init__(self, folder: UPath, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._starts = [0, *accumulate(shard.rows for shard in manifest.shards)]
+        self._open: dict[int, _OpenShard] = {}
+        self._lock = threading.Lock()
+        self._downloads: Path | None = None
+
+    @classmethod
+    def open(cls, url: str | Path | UPath) -> "ShardSet":
+        """The shard set at the folder of a split.
+
+        Raises:
+            DataError: no finished conversion is there, or its manifest is damaged.
+        """
+        folder = location(str(url))
+        return cls(folder, read_manifest(folder))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; labels are positions in it."""
+        return self.manifest.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 of the manifest's content, which holds the hashes of all shards."""
+        return self.manifest.fingerprint
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = int(index) + len(self) if index < 0 else int(index)
+        if not 0 <= number < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        shard = bisect_right(self._starts, number) - 1
+        return self._shard(shard)[number - self._starts[shard]]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[number] for number in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return ShardSet.open, (str(self.folder),)
+
+    def box_sizes(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Image number and (width, height) of every box that is not ignored, int64 [n] and float32 [n, 2], pixels."""
+        kept = [(number, sample.boxes.select(~sample.boxes.ignore).xyxy) for number, sample in enumerate(self)]
+        numbers = np.repeat(np.arange(len(kept)), [len(xyxy) for _, xyxy in kept])
+        xyxy = np.concatenate([np.zeros((0, 4), np.float32), *(xyxy for _, xyxy in kept)])
+        return numbers, xyxy[:, 2:] - xyxy[:, :2]
+
+    def verify(self) -> None:
+        """Recompute the hash of every shard.
+
+        Raises:
+            ShardCorrupt: the first one that does not match, or is missing.
+        """
+        for record in self.manifest.shards:
+            self._check(self.folder / record.file, record)
+
+    def _shard(self, number: int) -> _OpenShard:
+        with self._lock:
+            if number not in self._open:
+                self._open[number] = self._map(self.manifest.shards[number])
+            return self._open[number]
+
+    def _map(self, record: ShardRecord) -> _OpenShard:
+        path = self._local(record)
+        try:
+            return _OpenShard(path)
+        except (pa.ArrowException, OSError, KeyError):
+            self._check(self.folder / record.file, record)
+            raise ShardCorrupt(
+                str(self.folder / record.file), record.sha256, "right, but not that of a shard"
+            ) from None
+
+    def _local(self, record: ShardRecord) -> Path:
+        remote = self.folder / record.file
+        if not is_remote(remote):
+            path = Path(remote.path)
+            if not path.is_file() or path.stat().st_size != record.bytes:
+                self._check(remote, record)
+            return path
+        if self._downloads is None:
+            self._downloads = Path(tempfile.mkdtemp(prefix="yolo-dist-shards-"))
+            weakref.finalize(self, shutil.rmtree, self._downloads, ignore_errors=True)
+        path = self._downloads / record.file
+        for attempt in range(2):
+            remote.fs.get_file(remote.path, str(path))
+            if attempt or sha256(UPath(path)) == record.sha256:
+                break
+        self._check(UPath(path), record, name=str(remote))
+        return path
+
+    def _check(self, path: UPath, record: ShardRecord, name: str | None = None) -> None:
+        actual = sha256(path) if path.is_file() else "missing"
+        if actual != record.sha256:
+            raise ShardCorrupt(name or str(path), record.sha256, actual)
+
+
+def open_split(destination: str | Path | UPath, split: str) -> ShardSet:
+    """The shard set of one split of a converted dataset.
+
+    Raises:
+        DataError: the split was not converted; names those that were.
+    """
+    folder = location(str(destination))
+    if not (folder / split / MANIFEST).is_file():
+        there = splits_of(folder)
+        found = f"it holds {', '.join(there)}" if there else "no split is there"
+        raise DataError(f"{folder}: split {split!r} is not converted, {found}; run yolo-dist convert")
+    return ShardSet.open(folder / split)
+
+
+def splits_of(destination: str | Path | UPath) -> list[str]:
+    """Names of the splits that are converted at a destination, sorted."""
+    folder = location(str(destination))
+    if not folder.is_dir():
+        return []
+    return sorted(child.name for child in folder.iterdir() if (child / MANIFEST).is_file())

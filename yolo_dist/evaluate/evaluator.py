@@ -1,0 +1,135 @@
+"""A network's accuracy on a converted split, computed by any number of workers with the same result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from yolo_dist.config import Config
+from yolo_dist.darknet.network import Network
+from yolo_dist.data.loader import evaluation_batches
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.evaluate.inference import Thresholds, find_objects, inference
+from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
+from yolo_dist.evaluate.nms import Detections
+
+KEPT_AN_IMAGE = 300
+"""Kept by suppression over all classes; the protocol counts its own number of each class."""
+
+Found = tuple[int, Detections]
+"""The number of an image in its shard set, and what was found on it."""
+
+Gather = Callable[[list[Any]], list[list[Any]]]
+"""One worker's list to the lists of all workers, in the order of ranks."""
+
+
+class EvaluationConfig(Config):
+    """How accuracy is measured."""
+
+    confidence: float = Field(default=0.001, ge=0, lt=1)
+    """Least score of a detection."""
+    nms_iou: float = Field(default=0.6, ge=0, le=1)
+    """Boxes of one class that overlap by more than this are one object."""
+    max_detections: int | None = Field(default=None, ge=1)
+    """Detections of each image and class that count; by default the dataset's number (100 by the COCO protocol)."""
+    multi_label: bool = True
+    """Whether one box may be a detection of several classes."""
+    batch_size: int = Field(default=16, ge=1)
+    """Images a batch on each worker."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a split, and the detections behind them, one entry an image in the order of the shard set."""
+
+    metrics: Metrics
+    detections: tuple[Detections, ...]
+
+
+def evaluate(
+    network: Network,
+    shards: ShardSet,
+    image_size: tuple[int, int],
+    config: EvaluationConfig | None = None,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Gather | None = None,
+    device: torch.device | str = "cpu",
+    autocast: torch.dtype | None = None,
+    threads: int = 1,
+    max_detections: int = 100,
+) -> Evaluation | None:
+    """Evaluate a network by the COCO protocol.
+
+    The batches are fixed and dealt out to the workers, so that the result does not depend on their number.
+
+    Args:
+        network: on `device`; its mode is restored.
+        shards: the split.
+        image_size: (width, height) of the input in pixels.
+        config: how.
+        rank: of this worker.
+        world_size: number of workers.
+        gather: collects the detections of all workers; needed for more than one.
+        device: where the network is.
+        autocast: precision of the network, None for float32.
+        threads: that decode images ahead of the network.
+        max_detections: the dataset's number of detections an image and class, unless `config` has one.
+
+    Returns:
+        The evaluation on rank 0, None on all others.
+    """
+    if world_size > 1 and gather is None:
+        raise ValueError(f"{world_size} workers need a gather")
+    config = config or EvaluationConfig()
+    limit = config.max_detections or max_detections
+    own = predict(
+        network,
+        shards,
+        image_size,
+        config,
+        rank=rank,
+        world_size=world_size,
+        device=device,
+        autocast=autocast,
+        threads=threads,
+        kept=max(KEPT_AN_IMAGE, limit),
+    )
+    shares = gather(own) if gather else [own]
+    if rank != 0:
+        return None
+    by_number = dict(found for share in shares for found in share)
+    detections = tuple(by_number[number] for number in range(len(shards)))
+    metrics = coco_metrics(ground_truth(shards), detections, shards.classes, limit)
+    return Evaluation(metrics, detections)
+
+
+def predict(
+    network: Network,
+    shards: ShardSet,
+    image_size: tuple[int, int],
+    config: EvaluationConfig,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+    autocast: torch.dtype | None = None,
+    threads: int = 1,
+    kept: int = KEPT_AN_IMAGE,
+) -> list[Found]:
+    """One worker's share of an evaluation: detections in pixels of the original images; see `evaluate`."""
+    thresholds = Thresholds(config.confidence, config.nms_iou, kept, config.multi_label)
+    found: list[Found] = []
+    with inference(network):
+        for batch in evaluation_batches(shards, image_size, config.batch_size, rank, world_size, threads):
+            objects = find_objects(network, batch.images.to(device), batch.letterboxes, thresholds, autocast)
+            found += zip(batch.samples.tolist(), objects, strict=True)
+    return found
+
+
+def ground_truth(shards: ShardSet) -> list[GroundTruth]:
+    """What there is to find in each image of a shard set, in its order."""
+    return [GroundTruth(sample.image_id, sample.width, sample.height, sample.boxes) for sample in shards]

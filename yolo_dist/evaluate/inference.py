@@ -1,0 +1,82 @@
+"""From a batch of letterboxed images to the objects on the original ones."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yolo_dist.darknet.heads import decode_heads
+from yolo_dist.darknet.network import Network
+from yolo_dist.data.image import Letterbox
+from yolo_dist.evaluate.nms import Detections, non_maximum_suppression
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as a detection.
+
+    Attributes:
+        confidence: least score, objectness × class probability.
+        nms_iou: boxes of one class that overlap by more are one object.
+        max_detections: kept of each image.
+        multi_label: whether a box may be of several classes at once.
+    """
+
+    confidence: float = 0.25
+    nms_iou: float = 0.45
+    max_detections: int = 300
+    multi_label: bool = False
+
+
+@contextmanager
+def inference(network: Network) -> Iterator[None]:
+    """Evaluation mode without gradients; every module gets its own mode back afterwards."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def find_objects(
+    network: Network,
+    images: Tensor,
+    letterboxes: Sequence[Letterbox],
+    thresholds: Thresholds,
+    autocast: torch.dtype | None = None,
+) -> list[Detections]:
+    """The objects on a batch of images; call it inside `inference(network)`.
+
+    Args:
+        network: on the device of the images.
+        images: uint8 RGB [B, 3, H, W].
+        letterboxes: how each image came into the input.
+        thresholds: what to keep.
+        autocast: precision of the network, None for float32; boxes are always decoded in float32.
+
+    Returns:
+        For each image, boxes in pixels of the original, cut at its border.
+    """
+    pixels = images.float().div_(255)
+    with torch.autocast(images.device.type, autocast) if autocast else nullcontext():
+        raws = network(pixels)
+    found = non_maximum_suppression(
+        decode_heads(network.heads, raws),
+        thresholds.confidence,
+        thresholds.nms_iou,
+        thresholds.max_detections,
+        thresholds.multi_label,
+    )
+    return [_on_original(one, letterbox) for one, letterbox in zip(found, letterboxes, strict=True)]
+
+
+def _on_original(found: Detections, letterbox: Letterbox) -> Detections:
+    """Detections in pixels of the original; those in the padding around it are dropped."""
+    moved = Detections(letterbox.backward(found.xyxy), found.scores, found.labels)
+    inside = (moved.xyxy[:, 0] < moved.xyxy[:, 2]) & (moved.xyxy[:, 1] < moved.xyxy[:, 3])
+    return moved.select(inside)

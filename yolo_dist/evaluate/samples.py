@@ -1,0 +1,39 @@
+"""What an evaluation leaves behind: its metrics as JSON, and a few images with the detections drawn on them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from upath import UPath
+
+from yolo_dist.data.drawing import draw_boxes
+from yolo_dist.data.image import decode_image
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.evaluate.evaluator import Evaluation
+from yolo_dist.storage import publish_folder
+
+METRICS_FILE, SAMPLES_FOLDER = "evaluation.json", "samples"
+SAMPLE_IMAGES = 6
+SHOWN_SCORE = 0.25
+
+
+def save_evaluation(evaluation: Evaluation, shards: ShardSet, folder: UPath) -> None:
+    """Write `evaluation.json` and `samples/*.jpg` into `folder`, completely or not at all."""
+    with publish_folder(folder, last=METRICS_FILE) as local:
+        (local / METRICS_FILE).write_text(evaluation.metrics.model_dump_json(indent=2))
+        _draw_samples(evaluation, shards, local / SAMPLES_FOLDER)
+
+
+def _draw_samples(evaluation: Evaluation, shards: ShardSet, folder: Path) -> None:
+    folder.mkdir()
+    for number, detections in enumerate(evaluation.detections[:SAMPLE_IMAGES]):
+        sample = shards[number]
+        shown = detections.scores >= SHOWN_SCORE
+        image = draw_boxes(
+            decode_image(sample.image, source=sample.image_id),
+            detections.xyxy[shown],
+            detections.labels[shown],
+            shards.classes,
+            detections.scores[shown],
+        )
+        cv2.imwrite(str(folder / f"{number:03d}.jpg"), cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))

@@ -1,0 +1,130 @@
+"""The network a recipe starts from: one of the zoo, a Darknet cfg (and weights), or a bundle."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from yolo_dist.bundle import Bundle, open_bundle, open_darknet, read_record
+from yolo_dist.config import Config
+from yolo_dist.darknet.cfg import Yolo, read_cfg
+from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.darknet.zoo import ZOO, zoo_cfg
+from yolo_dist.data.anchors import kmeans_anchors, letterboxed_sizes
+from yolo_dist.data.card import Card
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.errors import ModelError
+from yolo_dist.storage import location, sha256
+
+
+class ModelSource(Config):
+    """The network a recipe starts from: one of the zoo, a Darknet cfg (and weights), or a bundle."""
+
+    zoo: str | None = None
+    """A backbone; its heads are made for the dataset's classes and anchors."""
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """Channels of every zoo layer times this."""
+    cfg: str | None = None
+    """Path or URL of a Darknet cfg."""
+    weights: str | None = None
+    """Path or URL of its weights; without them training starts from scratch."""
+    bundle: str | None = None
+    """Path or URL of a bundle."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value in ZOO:
+            return {"zoo": value}
+        if value.endswith(".cfg"):
+            return {"cfg": value}
+        if "/" in value or Path(value).is_dir():
+            return {"bundle": value}
+        close = difflib.get_close_matches(value, ZOO, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{value} is neither a .cfg, nor a bundle's folder, nor in the zoo ({', '.join(ZOO)}){hint}")
+
+    @field_validator("zoo")
+    @classmethod
+    def _in_zoo(cls, name: str | None) -> str | None:
+        if name is not None and name not in ZOO:
+            raise ValueError(f"not in the zoo, which has {', '.join(ZOO)}")
+        return name
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(source is not None for source in (self.zoo, self.cfg, self.bundle)) != 1:
+            raise ValueError("give exactly one of zoo, cfg (with weights), bundle")
+        if self.weights is not None and self.cfg is None:
+            raise ValueError("weights need the cfg they belong to")
+        return self
+
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of the files it names."""
+        if self.bundle is not None:
+            return {"bundle": read_record(self.bundle)[1]}
+        files = {"cfg": self.cfg, "weights": self.weights}
+        return {name: sha256(location(path)) for name, path in files.items() if path is not None}
+
+
+def check_model(source: ModelSource, card: Card) -> None:
+    """Refuse a source whose files are missing or made for other classes, without loading weights.
+
+    Raises:
+        ModelError, ConfigError: what is wrong with it.
+    """
+    if source.bundle is not None:
+        record, _ = read_record(source.bundle)
+        if record.classes != card.classes:
+            raise ModelError(
+                f"{source.bundle}: its classes are {', '.join(record.classes)}, those of {card.name} are "
+                f"{', '.join(card.classes)}; take a bundle made for this dataset"
+            )
+    if source.cfg is not None:
+        heads = [layer for layer in read_cfg(source.cfg).layers if isinstance(layer, Yolo)]
+        if any(head.classes != len(card.classes) for head in heads):
+            raise ModelError(
+                f"{source.cfg}: its heads have {heads[0].classes} classes, {card.name} {len(card.classes)}"
+            )
+    if source.weights is not None and not location(source.weights).exists():
+        raise ModelError(f"{source.weights}: no such file")
+
+
+def build_model(source: ModelSource, card: Card, train: ShardSet, image_size: tuple[int, int], seed: int) -> Bundle:
+    """The network, its weights loaded or initialised.
+
+    Args:
+        source: where it comes from.
+        card: classes and published anchors for a network of the zoo.
+        train: split from which anchors are computed where the card has none.
+        image_size: (width, height) of the input in pixels.
+        seed: of initial weights and computed anchors.
+    """
+    if source.bundle is not None:
+        return open_bundle(source.bundle)
+    if source.cfg is not None:
+        bundle = open_darknet(source.cfg, source.weights, card.classes)
+        if source.weights is None:
+            initialize(bundle.network, seed)
+        return bundle
+    assert source.zoo is not None
+    anchors = _anchors(source.zoo, card, train, image_size, seed)
+    cfg = zoo_cfg(source.zoo, classes=len(card.classes), anchors=anchors, image_size=image_size, width=source.width)
+    network = Network(cfg)
+    initialize(network, seed)
+    return Bundle(network, card.classes, image_size)
+
+
+def _anchors(
+    zoo: str, card: Card, train: ShardSet, image_size: tuple[int, int], seed: int
+) -> list[tuple[float, float]]:
+    """The card's published anchors for this network, or ones computed from the training boxes."""
+    count = next(layer.num for layer in zoo_cfg(zoo).layers if isinstance(layer, Yolo))
+    for key in (zoo, count):
+        if key in card.anchors:
+            return list(card.anchors[key])
+    found = kmeans_anchors(letterboxed_sizes(train, image_size), count, seed)
+    return [(round(float(width), 1), round(float(height), 1)) for width, height in found.sizes]

@@ -1,0 +1,244 @@
+"""Runs a recipe: stage after stage, each one kept under a hash of everything that went into it."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+from upath import UPath
+
+from yolo_dist.bundle import Bundle, is_bundle, open_bundle, read_record, require_classes
+from yolo_dist.compress.pruning.proof import weight_bytes
+from yolo_dist.darknet.shapes import count_macs, count_parameters
+from yolo_dist.data.card import Card, find_card
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.errors import BundleCorrupt, ConfigError, InputError
+from yolo_dist.evaluate.latency import network_latency_ms
+from yolo_dist.model import build_model, check_model
+from yolo_dist.recipe import PruneStage, Recipe, TrainStage
+from yolo_dist.report import build_report
+from yolo_dist.stages import StageContext, collect, prune_stage, read_evaluation, train_stage
+from yolo_dist.storage import location, publish
+from yolo_dist.train.cluster import remove
+from yolo_dist.train.tracking import say
+
+RESULT_FORMAT = 1
+"""Counts up when a stage of the same configuration would give another result than before."""
+T = TypeVar("T")
+
+STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A row of the results: accuracy on the validation split, size, and speed of the network alone (batch 1)."""
+
+    id: str
+    kind: str
+    map: float | None
+    map50: float | None
+    parameters: int
+    macs: int
+    weight_bytes: int
+    latency_ms: float
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a recipe refers to, opened and checked."""
+
+    card: Card
+    train: ShardSet
+    validation: ShardSet
+
+
+def check(recipe: Recipe) -> Inputs:
+    """Open everything that a recipe refers to, start nothing.
+
+    Raises:
+        ConfigError: every card, split and model that is missing or does not fit.
+    """
+    problems: list[str] = []
+    card = _attempt(lambda: find_card(recipe.dataset), problems)
+    splits = [
+        _attempt(lambda split=split: ShardSet.open(location(recipe.shards) / split), problems)  # type: ignore[misc]
+        for split in (recipe.train_split, recipe.validation_split)
+    ]
+    for split in splits:
+        if card is not None and split is not None and split.classes != card.classes:
+            problems.append(
+                f"shards: {split.folder} has the classes {', '.join(split.classes)}, the card {card.name} has "
+                f"{', '.join(card.classes)}; convert it again with this card"
+            )
+        if split is not None and not len(split):
+            problems.append(f"shards: {split.folder} holds no image")
+    if card is not None:
+        _attempt(lambda: check_model(recipe.model, card), problems)
+    if problems:
+        raise ConfigError(recipe.name, problems)
+    assert card is not None
+    assert splits[0] is not None
+    assert splits[1] is not None
+    return Inputs(card, splits[0], splits[1])
+
+
+def run(recipe: Recipe) -> list[StageResult]:
+    """Run every stage that is not there already, and write results and report.
+
+    The run's folder is `storage/name`; interrupted, the same call goes on where it stopped.
+
+    Raises:
+        InputError: recipe, data or model are wrong.
+        TrainError, ProofError: a stage failed.
+    """
+    inputs = check(recipe)
+    folder = location(recipe.storage) / recipe.name
+    publish(folder / "recipe.yaml", recipe.to_yaml())
+    start = _initial(recipe, inputs, folder / "initial")
+    results: list[StageResult] = []
+    for stage in recipe.stages:
+        origin = recipe.start_of(stage)
+        results.append(_run_stage(recipe, inputs, stage, folder, folder / "stages" / origin if origin else start))
+        publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
+    if all(result.cached for result in results):
+        say(f"{recipe.name}: nothing to do, all {len(results)} stages are there")
+    build_report(folder)
+    return results
+
+
+def _run_stage(
+    recipe: Recipe, inputs: Inputs, stage: TrainStage | PruneStage, folder: UPath, start: UPath
+) -> StageResult:
+    target = folder / "stages" / stage.id
+    key = _key(recipe, inputs, stage, start)
+    if done := _finished(target, key):
+        say(f"{stage.id}: cached")
+        return done
+    say(f"{stage.id}: {stage.kind} …")
+    began = time.monotonic()
+    context = StageContext(
+        run=recipe.name,
+        stage=stage.id,
+        start=start,
+        output=folder / "work" / key[:16],
+        train=inputs.train.folder,
+        validation=inputs.validation.folder,
+        metrics=folder / "metrics.jsonl",
+        checkpoints=folder / "checkpoints",
+        name=key[:16],
+        max_detections=inputs.card.max_detections,
+        evaluation=recipe.evaluation,
+        cluster=recipe.cluster,
+        tracking=recipe.tracking,
+    )
+    if isinstance(stage, TrainStage):
+        train_stage(context, stage.settings())
+    else:
+        prune_stage(context, stage.settings())
+    result = _publish(context, stage, key, began, target)
+    remove(folder / "work")
+    remove(folder / "checkpoints")
+    return result
+
+
+def _publish(
+    context: StageContext, stage: TrainStage | PruneStage, key: str, began: float, target: UPath
+) -> StageResult:
+    """Move a stage's output to its place in the run, with what was measured."""
+    evaluation = read_evaluation(context.output)
+    made = open_bundle(context.output / "bundle")
+    bundle = replace(
+        made,
+        stage={"id": stage.id, "kind": stage.kind, "config": stage.settings().model_dump(mode="json")},
+        metrics={name: evaluation[name] for name in ("map", "map50")},
+    )
+    result = StageResult(
+        id=stage.id,
+        kind=stage.kind,
+        map=evaluation["map"],
+        map50=evaluation["map50"],
+        **_size_and_speed(bundle),
+        seconds=round(time.monotonic() - began, 1),
+        cached=False,
+    )
+    collect(context.output, bundle, target, {STAGE_FILE: json.dumps({"key": key, "result": asdict(result)}, indent=2)})
+    return result
+
+
+def _size_and_speed(bundle: Bundle) -> dict[str, Any]:
+    network = bundle.network
+    return {
+        "parameters": count_parameters(network.cfg),
+        "macs": count_macs(network.cfg, bundle.image_size),
+        "weight_bytes": weight_bytes(network),
+        "latency_ms": round(network_latency_ms(network, bundle.image_size), 3),
+    }
+
+
+def _key(recipe: Recipe, inputs: Inputs, stage: TrainStage | PruneStage, start: UPath) -> str:
+    """Hash of everything that a stage's result depends on."""
+    parts = {
+        "format": RESULT_FORMAT,
+        "kind": stage.kind,
+        "config": stage.settings().model_dump(mode="json"),
+        "start": read_record(start)[1],
+        "train": inputs.train.fingerprint,
+        "validation": inputs.validation.fingerprint,
+        "evaluation": recipe.evaluation.model_dump(mode="json"),
+        "max_detections": inputs.card.max_detections,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(target: UPath, key: str) -> StageResult | None:
+    """The result of a stage that is there already, made from the same inputs and undamaged."""
+    record = target / STAGE_FILE
+    if not record.exists():
+        return None
+    stored = json.loads(record.read_text())
+    if stored["key"] != key:
+        return None
+    try:
+        open_bundle(target)
+    except BundleCorrupt as error:
+        say(f"{error}; doing the stage again")
+        return None
+    return StageResult(**(stored["result"] | {"cached": True}))
+
+
+def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:
+    """The bundle that the first stage starts from, saved where every worker can read it."""
+    origin = {"id": "initial", "kind": "model", "config": _origin(recipe, inputs)}
+    if is_bundle(target) and read_record(target)[0].stage == origin:
+        return target
+    bundle = build_model(recipe.model, inputs.card, inputs.train, recipe.image_size, recipe.seed)
+    require_classes(bundle, inputs.card.classes, recipe.name)
+    replace(bundle, image_size=recipe.image_size, stage=origin).save(target)
+    return target
+
+
+def _origin(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
+    """Everything that the first weights depend on."""
+    return {
+        "model": recipe.model.model_dump(mode="json", exclude_none=True),
+        "files": recipe.model.fingerprints(),
+        "image_size": list(recipe.image_size),
+        "seed": recipe.seed,
+        "train": inputs.train.fingerprint,
+        "classes": list(inputs.card.classes),
+    }
+
+
+def _attempt(action: Callable[[], T], problems: list[str]) -> T | None:
+    """The result of `action`, or None and its problems on the list."""
+    try:
+        return action()
+    except ConfigError as error:
+        problems += [f"{error.source}: {problem}" for problem in error.problems]
+    except InputError as error:
+        problems.append(str(error))
+    return None

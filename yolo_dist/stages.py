@@ -1,0 +1,144 @@
+"""What each kind of stage does: one bundle in, a folder with the next bundle and its evaluation out."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from upath import UPath
+
+from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.compress.pruning import PruneConfig, Pruned, prune
+from yolo_dist.data.loader import evaluation_batches
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.evaluate.evaluator import EvaluationConfig
+from yolo_dist.evaluate.samples import METRICS_FILE
+from yolo_dist.storage import local_copy, publish, publish_folder
+from yolo_dist.train.cluster import ClusterConfig
+from yolo_dist.train.config import TrainConfig
+from yolo_dist.train.ray_trainer import (
+    BUNDLE_FOLDER,
+    EVALUATION_FOLDER,
+    EvaluateJob,
+    TrainJob,
+    evaluate_on_workers,
+    train_on_workers,
+)
+from yolo_dist.train.tracking import TrackingConfig, say
+
+PROOF_IMAGES = 8
+PROOF_FILE, PLAN_FILE = "proof.json", "plan.json"
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Where a stage finds its input and leaves its output.
+
+    Attributes:
+        run: name of the run.
+        stage: id of the stage.
+        start: URL of the bundle it starts from.
+        output: URL of the folder that gets `bundle/`, `evaluation/` and what else the stage has to show.
+        train, validation: URLs of the shards.
+        metrics: URL of the run's `metrics.jsonl`.
+        checkpoints: where Ray keeps checkpoints while the stage runs.
+        name: identifies everything the stage depends on.
+        max_detections: detections an image, as the dataset's protocol has it.
+    """
+
+    run: str
+    stage: str
+    start: UPath
+    output: UPath
+    train: UPath
+    validation: UPath
+    metrics: UPath
+    checkpoints: UPath
+    name: str
+    max_detections: int
+    evaluation: EvaluationConfig
+    cluster: ClusterConfig
+    tracking: TrackingConfig
+
+    def evaluate_job(self, model: UPath) -> EvaluateJob:
+        """Evaluate `model` on the validation split into this stage's output."""
+        return EvaluateJob(
+            model=str(model),
+            validation=str(self.validation),
+            output=str(self.output),
+            config=self.evaluation,
+            max_detections=self.max_detections,
+            threads=self.cluster.cpus_per_worker,
+        )
+
+
+def train_stage(context: StageContext, config: TrainConfig) -> None:
+    """Train from the start bundle; the averaged network is what comes out."""
+    job = TrainJob(
+        start=context.evaluate_job(context.start),
+        train=str(context.train),
+        config=config,
+        metrics=str(context.metrics),
+        run=context.run,
+        stage=context.stage,
+        tracking=context.tracking,
+    )
+    train_on_workers(job, context.cluster, context.checkpoints, context.name)
+
+
+def prune_stage(context: StageContext, config: PruneConfig) -> None:
+    """Prune the start bundle, prove the result, evaluate it."""
+    start = open_bundle(context.start)
+    pruned = prune_with_shards(start, config, ShardSet.open(context.validation), ShardSet.open(context.train))
+    proof = pruned.proof
+    say(
+        f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters; masked and "
+        f"compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images"
+    )
+    model = context.output / BUNDLE_FOLDER
+    Bundle(pruned.network, start.classes, start.image_size, parent=start.fingerprint).save(model)
+    publish(context.output / PLAN_FILE, json.dumps(pruned.plan.as_json()))
+    evaluate_on_workers(context.evaluate_job(model), context.cluster, context.checkpoints, context.name)
+    before, after = (start.metrics or {}).get("map50"), read_evaluation(context.output)["map50"]
+    if before is not None and after is not None:
+        proof = proof.with_map50(before, after)
+    publish(context.output / PROOF_FILE, str(proof))
+
+
+def prune_with_shards(start: Bundle, config: PruneConfig, validation: ShardSet, train: ShardSet) -> Pruned:
+    """Prune a bundle with real images: validation ones for the proof, training ones for batch-norm statistics."""
+    return prune(
+        start.network,
+        config,
+        images_of(validation, start.image_size, PROOF_IMAGES),
+        start.image_size,
+        images_of(train, start.image_size, config.reestimate_images).split(PROOF_IMAGES),
+    )
+
+
+def images_of(shards: ShardSet, image_size: tuple[int, int], count: int) -> Tensor:
+    """The first images of a split as the network sees them, float [count, 3, H, W] in 0..1."""
+    if not count:
+        return torch.zeros(0, 3, image_size[1], image_size[0])
+    batch = next(iter(evaluation_batches(shards, image_size, count)))
+    return batch.images.float().div_(255)
+
+
+def read_evaluation(output: UPath) -> dict[str, Any]:
+    """The metrics that a stage left in its output."""
+    metrics: dict[str, Any] = json.loads((output / EVALUATION_FOLDER / METRICS_FILE).read_text())
+    return metrics
+
+
+def collect(output: UPath, bundle: Bundle, target: UPath, records: dict[str, str]) -> None:
+    """Publish a stage's output as one folder: the bundle's files, evaluation, proof and `records` (name → text)."""
+    last = next(reversed(records))
+    with local_copy(output) as source, publish_folder(target, last=last) as folder:
+        shutil.copytree(source / EVALUATION_FOLDER, folder, dirs_exist_ok=True)
+        for path in source.glob("*.json"):
+            shutil.copy(path, folder)
+        bundle.write(folder)
+        for name, text in records.items():
+            (folder / name).write_text(text)

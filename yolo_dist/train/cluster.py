@@ -1,0 +1,132 @@
+"""Run a function on a group of Ray Train workers: one path for one worker, many, CPU and GPU."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import ray
+import ray.train
+import ray.train.torch
+from annotated_types import Ge
+from upath import UPath
+
+from yolo_dist.config import Config
+from yolo_dist.errors import ConfigError, TrainError, YoloDistError
+from yolo_dist.storage import is_remote
+from yolo_dist.train.workers import Workers, use_threads
+
+PASSED_ON = ("AWS_", "WANDB_")
+"""Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
+KEPT_CHECKPOINTS = 2
+
+JobT = TypeVar("JobT")
+
+
+class ClusterConfig(Config):
+    """What a stage runs on. The cluster itself is the one that RAY_ADDRESS names, or this machine."""
+
+    workers: Annotated[int, Ge(0)] = 1
+    """Processes that train together; 0 trains in this process, without Ray's workers or checkpoints."""
+    cpus_per_worker: Annotated[int, Ge(1)] = 1
+    """Cores, and so computing threads, of each worker."""
+    gpus_per_worker: Annotated[float, Ge(0)] = 0
+    """GPUs of each worker."""
+
+
+def run_on_workers(
+    function: Callable[[JobT, Workers], None], job: JobT, cluster: ClusterConfig, checkpoints: UPath, name: str
+) -> None:
+    """Call `function(job, workers)` in every worker; a second call of the same name goes on where the first ended.
+
+    Args:
+        function: what to do; it leaves its results in files.
+        job: what it is told; travels to other machines.
+        cluster: how many workers.
+        checkpoints: folder or URL for Ray's checkpoints; those of `name` are removed at the end.
+        name: identifies everything that the job depends on.
+
+    Raises:
+        YoloDistError: what a worker raised; `TrainError` where it was none of ours.
+    """
+    connect(cluster)
+    resources = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})
+    trainer = ray.train.torch.TorchTrainer(
+        _call,
+        train_loop_config={"function": function, "job": job, "threads": cluster.cpus_per_worker},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(checkpoints),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise _cause(error) from error
+    remove(checkpoints / name)
+
+
+def connect(cluster: ClusterConfig) -> None:
+    """Join the cluster of RAY_ADDRESS or start Ray on this machine, once; nothing for workers in this process.
+
+    Raises:
+        ConfigError: this machine has fewer cores or GPUs than the workers need.
+    """
+    if not cluster.workers:
+        return
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if not ray.is_initialized():
+        environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        ray.init(
+            address=address,
+            logging_level="warning",
+            logging_config=ray.LoggingConfig(log_level="WARNING"),
+            runtime_env={"env_vars": environment},
+        )
+    if address == "local":
+        _require_resources(cluster, ray.cluster_resources())
+
+
+def remove(folder: UPath) -> None:
+    """Delete a folder wherever it is, if it exists."""
+    if not folder.exists():
+        return
+    if is_remote(folder):
+        folder.fs.rm(folder.path, recursive=True)
+    else:
+        shutil.rmtree(folder.path)
+
+
+def _require_resources(cluster: ClusterConfig, have: dict[str, float]) -> None:
+    for resource, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
+        if each * cluster.workers > have.get(resource, 0):
+            raise ConfigError(
+                "cluster",
+                [
+                    f"{cluster.workers} workers need {each * cluster.workers:g} {resource}s, this machine has "
+                    f"{have.get(resource, 0):g}; lower cluster.workers, or set RAY_ADDRESS to a larger cluster"
+                ],
+            )
+
+
+def _call(settings: dict[str, Any]) -> None:
+    use_threads(settings["threads"])
+    context = ray.train.get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    settings["function"](settings["job"], workers)
+
+
+def _cause(error: BaseException) -> YoloDistError:
+    """Our own error out of what Ray wrapped around it."""
+    failures = [error, *getattr(error, "worker_failures", {}).values()]
+    for failure in failures:
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, YoloDistError):
+                return seen
+            seen = getattr(seen, "cause", None) or seen.__cause__
+    return TrainError(f"a worker failed: {failures[-1]}; the same command again goes on from the last checkpoint")

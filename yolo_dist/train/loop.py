@@ -1,0 +1,244 @@
+"""The training loop: epochs of one worker's share, its state, nothing of Ray."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.sparsity import (
+    SparsityPenalty,
+    absolute_gammas,
+    batch_norm,
+    decay_curve,
+    measure_sparsity,
+    resolve_factor,
+    sparsity_candidates,
+    travel,
+)
+from yolo_dist.config import STRIDE_LIMIT
+from yolo_dist.darknet.network import Network
+from yolo_dist.data.loader import Batch, Loader
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.train.config import TrainConfig
+from yolo_dist.train.ema import ExponentialAverage
+from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
+from yolo_dist.train.optimizer import Schedule, build_optimizer
+from yolo_dist.train.targets import assign_all
+from yolo_dist.train.workers import Workers, bfloat16_is_fast
+
+CHECK_LOSS_EVERY = 20
+
+_NEW_NAME = "forward_sync_buffers"
+LOCAL_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
+"""DDP's option for batch-norm statistics, renamed in torch 2.13: they are averaged once an epoch, not sent each step."""
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """What one epoch measured: mean loss terms over all workers, rate at its end, images per second of all."""
+
+    loss: dict[str, float]
+    learning_rate: float
+    images_per_second: float
+
+
+class Trainer:
+    """Trains a network on one worker's share of every global batch.
+
+    Args:
+        network: the network; trained in place.
+        shards: the training split.
+        config: the stage.
+        image_size: (width, height) of the input in pixels.
+        workers: this worker's place in its group.
+        threads: threads that decode and augment ahead of the network.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        shards: ShardSet,
+        config: TrainConfig,
+        image_size: tuple[int, int],
+        workers: Workers | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.config = config
+        self.image_size = image_size
+        self.workers = workers or Workers()
+        self.device = self.workers.device
+        self.network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = self._distributed()
+        self.average = ExponentialAverage(self.network)
+        self.loader = Loader(
+            shards,
+            image_size,
+            config.batch_size,
+            augment=config.augment,
+            seed=config.seed,
+            rank=self.workers.rank,
+            world_size=self.workers.size,
+            threads=threads,
+        )
+        self.optimizer_steps = math.ceil(self.loader.steps / config.accumulate)
+        self.optimizer = build_optimizer(self.network, config.optimizer)
+        self.schedule = Schedule(config.optimizer, self.optimizer_steps * config.epochs, config.epochs)
+        self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
+        self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
+        self.epoch = 0
+        self.candidates: list[int] = []
+        self.penalty: SparsityPenalty | None = None
+        self.gamma_travel: float | None = None
+        if config.sparsity is not None:
+            self._prepare_sparsity()
+
+    def run_epoch(self) -> EpochSummary:
+        """Train one epoch.
+
+        Raises:
+            NonFiniteLoss: the loss became NaN or infinite.
+        """
+        torch.manual_seed(
+            np.random.SeedSequence([self.config.seed, self.epoch, self.workers.rank]).generate_state(1)[0]
+        )
+        self.network.train()
+        started = time.perf_counter()
+        terms = torch.zeros(len(TERMS), device=self.device)
+        images = 0
+        for step, batch in enumerate(self._batches()):
+            terms += self._train_batch(step, batch)
+            images += len(batch)
+            if step % CHECK_LOSS_EVERY == 0:
+                self._require_finite(terms, step)
+        self._require_finite(terms, self.loader.steps - 1)
+        self._average_statistics()
+        totals = self.workers.sum(torch.cat([terms, torch.tensor([float(images)], device=self.device)])).tolist()
+        seconds = time.perf_counter() - started
+        self.epoch += 1
+        mean = [term / self.loader.steps for term in totals[:-1]]
+        return EpochSummary(
+            loss=dict(zip((*TERMS, "total"), (*mean, sum(mean)), strict=True)),
+            learning_rate=self.schedule.rate(self.epoch * self.optimizer_steps - 1),
+            images_per_second=totals[-1] / seconds,
+        )
+
+    def gauge(self) -> dict[str, Any] | None:
+        """The sparsity gauge of the averaged network, for a sparse stage."""
+        if not self.candidates:
+            return None
+        return measure_sparsity(absolute_gammas(self.average.network, self.candidates)).as_json()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that an interrupted stage needs to go on: plain tensors and numbers."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "average_updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.epoch = state["epoch"]
+        self.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self.average.updates = state["average_updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _distributed(self) -> torch.nn.Module:
+        if self.workers.size == 1:
+            return self.network
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(self.network, device_ids=devices, **{LOCAL_BUFFERS: False})
+
+    def _prepare_sparsity(self) -> None:
+        config, rates = self.config.sparsity, self.schedule.rates()
+        assert config is not None
+        momentum = self.config.optimizer.momentum
+        factor = resolve_factor(config, rates, momentum)
+        self.gamma_travel = travel(factor, rates, momentum, config.decay)
+        self.candidates = sparsity_candidates(ChannelGraph.from_cfg(self.network.cfg))
+        gammas = [batch_norm(self.network, layer).weight for layer in self.candidates]
+        self.penalty = SparsityPenalty(gammas, factor * decay_curve(config.decay, len(rates)))
+
+    def _batches(self) -> Iterator[Batch]:
+        return self.loader.batches(self.epoch, image_size=self._size_of_step if self.config.multi_scale else None)
+
+    def _size_of_step(self, seed: int, epoch: int, step: int) -> tuple[int, int]:
+        """Input size of a global batch: the same on all workers."""
+        assert self.config.multi_scale is not None
+        generator = np.random.default_rng([seed, epoch, step])
+        factor = generator.uniform(*self.config.multi_scale)
+        width, height = (max(1, round(side * factor / STRIDE_LIMIT)) * STRIDE_LIMIT for side in self.image_size)
+        return width, height
+
+    def _train_batch(self, step: int, batch: Batch) -> Tensor:
+        """Forward and backward of one batch, and an optimizer step if its group is complete; gives the loss terms."""
+        group, last_of_group = divmod(step, self.config.accumulate)
+        optimizer_step = self.epoch * self.optimizer_steps + group
+        complete = last_of_group + 1 == self.config.accumulate or step + 1 == self.loader.steps
+        images = self._images_of(step)
+        with nullcontext() if complete or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
+            loss = self._loss(batch, images, self.schedule.iou_share(optimizer_step))
+            # DDP averages gradients over workers; the loss terms are shares of a sum
+            (loss.total * (self.workers.size * images / self._images_of_group(group))).backward()  # type: ignore[no-untyped-call]
+        if complete:
+            self._optimizer_step(optimizer_step)
+        return loss.terms
+
+    def _loss(self, batch: Batch, global_images: int, iou_share: float) -> Loss:
+        batch = batch.to(self.device, non_blocking=True)
+        # a worker without a share of a short last batch still takes part in the group's messages
+        pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            outputs = self.model(pixels)
+        size = (pixels.shape[3], pixels.shape[2])
+        matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
+        loss = self.loss(outputs, matches, global_images, iou_share)
+        return loss if len(batch) else Loss(loss.total * 0, loss.terms * 0)
+
+    def _images_of(self, step: int) -> int:
+        """Images in a global batch; the last of an epoch may be short."""
+        return min(self.config.batch_size, len(self.loader.shards) - step * self.config.batch_size)
+
+    def _images_of_group(self, group: int) -> int:
+        first = group * self.config.accumulate
+        steps = range(first, min(first + self.config.accumulate, self.loader.steps))
+        return sum(self._images_of(step) for step in steps)
+
+    def _optimizer_step(self, step: int) -> None:
+        self.schedule.apply(self.optimizer, step)
+        if self.penalty is not None:
+            self.penalty.add_to_gradients(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.network)
+
+    def _average_statistics(self) -> None:
+        """Every worker has seen other images: their batch-norm statistics become one."""
+        for network in (self.network, self.average.network):
+            self.workers.average_([buffer for buffer in network.buffers() if buffer.is_floating_point()])
+
+    def _require_finite(self, terms: Tensor, step: int) -> None:
+        if torch.isfinite(terms).all():
+            return
+        values = ", ".join(f"{name} {value:g}" for name, value in zip(TERMS, terms.tolist(), strict=True))
+        raise NonFiniteLoss(
+            f"the loss is not finite at epoch {self.epoch + 1}, step {step + 1} ({values}); "
+            "lower optimizer.learning_rate, or switch autocast off"
+        )
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,162 @@
+"""The detection loss: boxes by GIoU or CIoU, objectness and classes by binary cross-entropy.
+
+Rezatofighi et al. 2019, "Generalized Intersection over Union"; Zheng et al. 2020, "Distance-IoU Loss" (CIoU).
+Every term is normalised by what the whole global batch holds, so the loss and its gradients do not depend on how
+that batch is divided among workers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor
+
+from yolo_dist.config import Config
+from yolo_dist.darknet.heads import Head
+from yolo_dist.darknet.network import Network
+from yolo_dist.train.targets import Matches
+
+Gain = Annotated[float, Ge(0)]
+TERMS = ("box", "objectness", "class")
+
+
+class LossConfig(Config):
+    """Weights of the three terms; the defaults are the original's."""
+
+    box_gain: Gain = 3.54
+    """Weight of the mean 1 − IoU over matches."""
+    objectness_gain: Gain = 64.3
+    """Weight of the mean cross-entropy over all cells of a head."""
+    class_gain: Gain = 37.4
+    """Weight at 80 classes of the mean cross-entropy over matches × classes; scaled by classes / 80."""
+    iou: Literal["auto", "giou", "ciou"] = "auto"
+    """Box measure; `auto` follows the cfg's own `iou_loss` (ciou in YOLOv4), else giou."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Total to minimise, and its terms (box, objectness, class) detached, float [3]."""
+
+    total: Tensor
+    terms: Tensor
+
+
+class DetectionLoss:
+    """Loss of a network's raw head outputs.
+
+    Args:
+        network: gives heads and the cfg's box measure.
+        config: weights.
+        sum_over_workers: adds a tensor up over all workers; the identity for one.
+    """
+
+    def __init__(
+        self, network: Network, config: LossConfig, sum_over_workers: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> None:
+        self.heads: Sequence[Head] = network.heads
+        self.config = config
+        self.sum_over_workers = sum_over_workers
+        self.iou = ciou if box_measure(network, config) == "ciou" else giou
+        classes = self.heads[0].classes
+        self.class_gain = config.class_gain * classes / 80 if classes > 1 else 0.0
+
+    def __call__(
+        self, outputs: Sequence[Tensor], matches: Sequence[Matches], global_images: int, iou_share: float
+    ) -> Loss:
+        """Loss of this worker's share of a global batch; summed over workers it is the global batch's mean loss.
+
+        Args:
+            outputs: raw, one a head, [B, A, h, w, 5 + classes].
+            matches: one a head.
+            global_images: images in the global batch.
+            iou_share: how much of an objectness target is the predicted box's IoU, 0 to 1; the rest is 1.
+        """
+        counts = torch.tensor([len(match) for match in matches], dtype=torch.float32, device=outputs[0].device)
+        counts = self.sum_over_workers(counts).clamp(min=1)
+        terms = torch.stack(
+            [
+                self._head(head, output.float(), match, count, global_images, iou_share)
+                for head, output, match, count in zip(self.heads, outputs, matches, counts, strict=True)
+            ]
+        ).sum(dim=0)
+        return Loss(terms.sum(), terms.detach())
+
+    def _head(
+        self, head: Head, output: Tensor, match: Matches, count: Tensor, global_images: int, iou_share: float
+    ) -> Tensor:
+        target = torch.zeros_like(output[..., 4])
+        box = cls = output.sum() * 0
+        if len(match):
+            column, row = match.cell.unbind(1)
+            place = (match.image, match.anchor, row, column)
+            rows = output[place]
+            anchors = torch.as_tensor(head.anchors, dtype=rows.dtype, device=rows.device)[match.anchor]
+            overlap = self.iou(head.decode_boxes(rows[:, :4], anchors, match.cell), match.boxes)
+            box = (1 - overlap).sum() / count
+            certainty = (1 - iou_share) + iou_share * overlap.detach().clamp(min=0)
+            target = _largest_at(target, place, certainty)
+            if head.classes > 1:
+                wanted = F.one_hot(match.labels, head.classes).to(rows.dtype)
+                cls = F.binary_cross_entropy_with_logits(rows[:, 5:], wanted, reduction="sum") / (count * head.classes)
+        cells = global_images * output[0, ..., 4].numel()
+        objectness = F.binary_cross_entropy_with_logits(output[..., 4], target, reduction="sum") / cells
+        return torch.stack(
+            [box * self.config.box_gain, objectness * self.config.objectness_gain, cls * self.class_gain]
+        )
+
+
+def box_measure(network: Network, config: LossConfig) -> str:
+    """`giou` or `ciou`."""
+    if config.iou != "auto":
+        return config.iou
+    heads = [network.cfg.layers[head.layer] for head in network.heads]
+    return "ciou" if all(head.training_option("iou_loss") == "ciou" for head in heads) else "giou"
+
+
+def giou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Generalised IoU of box pairs, xyxy float [n, 4] → [n]."""
+    overlap, union = _overlap_and_union(boxes, others)
+    hull = _hull(boxes, others).prod(dim=1)
+    return overlap / union - (hull - union) / hull.clamp(min=1e-9)
+
+
+def ciou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Complete IoU of box pairs, xyxy float [n, 4] → [n]."""
+    overlap, union = _overlap_and_union(boxes, others)
+    iou = overlap / union
+    diagonal = _hull(boxes, others).square().sum(dim=1).clamp(min=1e-9)
+    distance = ((boxes[:, :2] + boxes[:, 2:] - others[:, :2] - others[:, 2:]) / 2).square().sum(dim=1)
+    angle = _aspect(others) - _aspect(boxes)
+    aspect = 4 / math.pi**2 * angle.square()
+    with torch.no_grad():
+        weight = aspect / (1 - iou + aspect).clamp(min=1e-9)
+    return iou - distance / diagonal - weight * aspect
+
+
+def _overlap_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    low = torch.maximum(boxes[:, :2], others[:, :2])
+    high = torch.minimum(boxes[:, 2:], others[:, 2:])
+    overlap = (high - low).clamp(min=0).prod(dim=1)
+    areas = [(pair[:, 2:] - pair[:, :2]).prod(dim=1) for pair in (boxes, others)]
+    return overlap, (areas[0] + areas[1] - overlap).clamp(min=1e-9)
+
+
+def _hull(boxes: Tensor, others: Tensor) -> Tensor:
+    return torch.maximum(boxes[:, 2:], others[:, 2:]) - torch.minimum(boxes[:, :2], others[:, :2])
+
+
+def _aspect(boxes: Tensor) -> Tensor:
+    width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
+    return torch.atan(width / height.clamp(min=1e-9))
+
+
+def _largest_at(target: Tensor, place: tuple[Tensor, ...], values: Tensor) -> Tensor:
+    """`target` with `values` written at `place`; where several meet the largest stays, on every device alike."""
+    flat = place[0]
+    for size, index in zip(target.shape[1:], place[1:], strict=True):
+        flat = flat * size + index
+    return target.flatten().scatter_reduce(0, flat, values, "amax").view_as(target)

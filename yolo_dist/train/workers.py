@@ -1,0 +1,73 @@
+"""The worker group as a training function sees it: who am I, and sums and gathers over all."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """One worker's place in its group; the default is a group of one on the CPU.
+
+    Attributes:
+        rank: this worker's number, from 0.
+        size: how many there are.
+        device: where this worker computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker writes files and speaks for the group."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """A tensor added up over all workers."""
+        if self.size == 1:
+            return tensor
+        total = tensor.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Replace float tensors by their mean over all workers, in one message."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def gather(self, items: list[Any]) -> list[list[Any]]:
+        """Every worker's list, in the order of ranks."""
+        if self.size == 1:
+            return [items]
+        gathered: list[list[Any]] = [[] for _ in range(self.size)]
+        torch.distributed.all_gather_object(gathered, items)
+        return gathered
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 with instructions of its own."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
+
+
+def use_threads(count: int) -> None:
+    """Give this process `count` threads for computing: more processes than cores fight over them."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    torch.set_num_threads(count)
