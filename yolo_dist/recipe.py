@@ -104,11 +104,15 @@ def read_recipe(path: str, overrides: list[str] | None = None) -> Recipe:
     Raises:
         ConfigError: everything that is wrong with it.
     """
-    values = read_yaml(path)
+    return make_recipe(read_yaml(path), path, overrides)
+
+
+def make_recipe(values: dict[str, Any], source: str, overrides: list[str] | None = None) -> Recipe:
+    """A recipe from its values; see `read_recipe`."""
     problems = [problem for item in overrides or [] if (problem := _override(values, item))]
     if problems:
-        raise ConfigError(path, problems)
-    return validate(Recipe, values, path)
+        raise ConfigError(source, problems)
+    return validate(Recipe, values, source)
 
 
 def read_yaml(path: str) -> dict[str, Any]:

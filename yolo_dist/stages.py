@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.bundle import RECORD_FILE, Bundle, open_bundle
 from yolo_dist.compress.pruning import PruneConfig, Pruned, prune
 from yolo_dist.data.loader import evaluation_batches
 from yolo_dist.data.shards import ShardSet
@@ -116,6 +116,16 @@ def prune_with_shards(start: Bundle, config: PruneConfig, validation: ShardSet, 
         start.image_size,
         images_of(train, start.image_size, config.reestimate_images).split(PROOF_IMAGES),
     )
+
+
+def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPath) -> None:
+    """Publish a pruned bundle with its plan and proof."""
+    stage = {"id": "pruned", "kind": "prune", "config": config.model_dump(mode="json")}
+    bundle = Bundle(pruned.network, start.classes, start.image_size, parent=start.fingerprint, stage=stage)
+    with publish_folder(target, last=RECORD_FILE) as folder:
+        bundle.write(folder)
+        (folder / PLAN_FILE).write_text(json.dumps(pruned.plan.as_json()))
+        (folder / PROOF_FILE).write_text(str(pruned.proof))
 
 
 def images_of(shards: ShardSet, image_size: tuple[int, int], count: int) -> Tensor:

@@ -1,18 +1,22 @@
 """Small datasets on disk, made for one test each."""
 
+import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from upath import UPath
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.manifest import Manifest, ShardRecord
 from yolo_dist.data.scenes import CLASSES, SceneSettings
-from yolo_dist.data.shards import ShardSet, open_split
+from yolo_dist.data.shards import Sample, ShardSet, open_split, write_arrow
 
 
 def jpeg(width: int = 60, height: int = 40, seed: int = 0, **options: Any) -> bytes:
@@ -75,6 +79,26 @@ def scenes(destination: Path, images: int, **settings: Any) -> ShardSet:
     card = Card(name="scenes", format="shapes", classes=CLASSES, splits={"train": source})
     convert(card, "-", destination, "train", ConvertConfig(shard_bytes=100_000))
     return open_split(destination, "train")
+
+
+def raw_shards(folder: Path, samples: Sequence[Sample]) -> ShardSet:
+    """A shard set of exactly these samples, whatever they hold."""
+    path = folder / "shard-00000.arrow"
+    write_arrow(path, samples)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    record = ShardRecord(file=path.name, rows=len(samples), bytes=path.stat().st_size, sha256=digest)
+    manifest = Manifest(
+        dataset="raw",
+        split="train",
+        classes=("cat", "dog"),
+        images=len(samples),
+        boxes={},
+        ignored=0,
+        rejected={},
+        examples={},
+        shards=(record,),
+    )
+    return ShardSet(UPath(folder), manifest)
 
 
 def boxes_of(*xyxy: tuple[float, float, float, float]) -> Boxes:

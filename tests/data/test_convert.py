@@ -9,9 +9,9 @@ import pytest
 from made_datasets import coco_card, coco_dataset, good_yolo_dataset, jpeg, yolo_card, yolo_dataset
 from PIL import Image
 
-from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.convert import ConvertConfig, convert
-from yolo_dist.data.shards import open_split, splits_of
+from yolo_dist.data.card import Card, SplitSource, find_card
+from yolo_dist.data.convert import ConvertConfig, convert, present_splits
+from yolo_dist.data.shards import converted_splits, open_split
 from yolo_dist.errors import AnnotationError, ConfigError, ConversionError, DataError
 
 ALLOW_ALL = ConvertConfig(max_bad=1)
@@ -307,7 +307,7 @@ def test_a_replacement_that_fails_leaves_the_old_conversion(tmp_path: Path) -> N
     with pytest.raises(ConversionError):
         convert(yolo_card(), source, tmp_path / "out", "train", ConvertConfig(overwrite=True))
     open_split(tmp_path / "out", "train").verify()
-    assert splits_of(tmp_path / "out") == ["train"]
+    assert converted_splits(tmp_path / "out") == ["train"]
 
 
 def test_duplicate_image_ids_are_refused(tmp_path: Path) -> None:
@@ -351,6 +351,18 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 def test_a_card_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         convert(yolo_card(**changes), good_yolo_dataset(tmp_path / "in", 2), tmp_path / "out", "train")
+
+
+def test_splits_whose_files_are_there_are_found(tmp_path: Path) -> None:
+    source = voc_dataset(tmp_path / "in", ["a"])
+    places = voc_card().splits["train"]
+    other = places.model_copy(update={"list": "test.txt"})
+    card = voc_card().model_copy(update={"splits": {"test": other, "train": places}})
+    assert present_splits(card, source) == ["train"]
+    (source / "train.txt").unlink()
+    with pytest.raises(DataError, match=r"test\.txt: no such file"):
+        present_splits(card, source)
+    assert present_splits(find_card("shapes"), "-") == ["train", "val"]
 
 
 def test_conversion_to_an_object_store_writes_the_same_bytes(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -128,13 +128,14 @@ def test_trailing_bytes_after_a_complete_jpeg_do_no_harm() -> None:
     assert corners(decode_image(encoded(quartered()) + b"\0" * 100)) == UPRIGHT
 
 
-@pytest.mark.parametrize("side", [MAX_PIXELS // 20_000 + 1, 12_000], ids=["just above the limit", "a bomb"])
+@pytest.mark.parametrize("side", [MAX_PIXELS // 20_000 + 1, 10_000], ids=["just above the limit", "a bomb"])
 def test_images_that_would_fill_the_memory_are_refused_before_they_are_decoded(side: int) -> None:
     data = encoded(Image.new("1", (20_000, side)), "PNG")
     with pytest.raises(ImageError, match=rf"huge\.png: .*{MAX_PIXELS} pixels"):
         decode_image(data, source="huge.png")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_an_image_error(tail: bytes) -> None:
     for head in (b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", encoded(quartered())[:300]):
@@ -148,6 +149,7 @@ sizes = st.tuples(st.integers(1, 400), st.integers(1, 400))
 inputs = st.tuples(st.integers(1, 13), st.integers(1, 13)).map(lambda cells: (cells[0] * 32, cells[1] * 32))
 
 
+@settings(deadline=None)
 @given(sizes, inputs)
 def test_a_letterboxed_image_lies_whole_and_centred_in_the_input(
     original: tuple[int, int], size: tuple[int, int]
@@ -160,6 +162,7 @@ def test_a_letterboxed_image_lies_whole_and_centred_in_the_input(
     assert abs(top - (size[1] - bottom)) <= 2
 
 
+@settings(deadline=None)
 @given(sizes, inputs, st.integers(0, 2**32 - 1))
 def test_boxes_come_back_from_the_input_to_their_place(
     original: tuple[int, int], size: tuple[int, int], seed: int

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_dist.data.order import EpochOrder, batch_indices, sample_seed
@@ -24,11 +24,13 @@ def stream(order: EpochOrder, world_size: int, start: int = 0, stop: int | None 
     return [int(sample) for share in shares for sample in share]
 
 
+@settings(deadline=None)
 @given(orders)
 def test_an_epoch_holds_every_sample_once(order: EpochOrder) -> None:
     assert sorted(stream(order, 1)) == list(range(order.samples))
 
 
+@settings(deadline=None)
 @given(orders, st.integers(1, 17))
 def test_global_batches_are_the_same_for_every_world_size(order: EpochOrder, world_size: int) -> None:
     for step in range(order.steps):
@@ -38,6 +40,7 @@ def test_global_batches_are_the_same_for_every_world_size(order: EpochOrder, wor
         assert max(lengths) - min(lengths) <= 1
 
 
+@settings(deadline=None)
 @given(orders)
 def test_only_the_last_batch_may_be_short(order: EpochOrder) -> None:
     lengths = [len(order.batch(step)) for step in range(order.steps)]

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_datasets import good_yolo_dataset, yolo_card
+from made_datasets import good_yolo_dataset, raw_shards, yolo_card
 from upath import UPath
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.convert import ConvertConfig, convert
-from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
-from yolo_dist.data.shards import Sample, ShardSet, open_split, splits_of, write_arrow
+from yolo_dist.data.manifest import MANIFEST
+from yolo_dist.data.shards import Sample, ShardSet, converted_splits, open_split
 from yolo_dist.errors import ConfigError, DataError, ShardCorrupt
-from yolo_dist.storage import sha256
 
 SMALL = ConvertConfig(shard_bytes=4000)
 
@@ -50,31 +49,12 @@ def samples(draw: st.DrawFn) -> Sample:
     )
 
 
-def manifest_of(*files: tuple[Path, int]) -> Manifest:
-    records = [
-        ShardRecord(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=sha256(UPath(path)))
-        for path, rows in files
-    ]
-    return Manifest(
-        dataset="d",
-        split="s",
-        classes=("a",),
-        images=sum(rows for _, rows in files),
-        boxes={},
-        ignored=0,
-        rejected={},
-        examples={},
-        shards=tuple(records),
-    )
-
-
+@settings(deadline=None, max_examples=50)
 @given(st.lists(samples(), min_size=1, max_size=5))
 def test_samples_come_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, written: list[Sample]
 ) -> None:
-    path = tmp_path_factory.mktemp("shard") / "shard-00000.arrow"
-    write_arrow(path, written)
-    read = ShardSet(UPath(path.parent), manifest_of((path, len(written))))
+    read = raw_shards(tmp_path_factory.mktemp("shard"), written)
     assert len(read) == len(written)
     for before, after in zip(written, read, strict=True):
         assert bytes(after.image) == before.image
@@ -182,10 +162,10 @@ def test_a_manifest_of_another_version_is_refused(converted: Path) -> None:
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(converted: Path) -> None:
-    assert splits_of(converted) == ["train"]
+    assert converted_splits(converted) == ["train"]
     with pytest.raises(DataError, match="split 'val' is not converted, it holds train"):
         open_split(converted, "val")
-    with pytest.raises(DataError, match="no split is there; run yolo-dist convert"):
+    with pytest.raises(DataError, match="holds no converted split; run yolo-dist convert"):
         open_split(converted / "nowhere", "val")
 
 
@@ -205,8 +185,7 @@ def test_shards_of_an_object_store_are_read_and_checked(converted: Path) -> None
 def test_box_sizes_leave_ignored_boxes_out(tmp_path: Path) -> None:
     xyxy = np.array([[0, 0, 4, 5], [0, 0, 9, 9], [1, 1, 3, 2]], np.float32)
     boxes = Boxes(xyxy, np.zeros(3, np.int32), np.array([False, True, False]))
-    path = tmp_path / "shard-00000.arrow"
-    write_arrow(path, [Sample("a", b"", 9, 9, Boxes()), Sample("b", b"", 9, 9, boxes)])
-    numbers, sizes = ShardSet(UPath(tmp_path), manifest_of((path, 2))).box_sizes()
+    shards = raw_shards(tmp_path, [Sample("a", b"", 9, 9, Boxes()), Sample("b", b"", 9, 9, boxes)])
+    numbers, sizes = shards.box_sizes()
     assert numbers.tolist() == [1, 1]
     assert sizes.tolist() == [[4, 5], [2, 1]]

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from yolo_dist.darknet.cfg import read_cfg
@@ -42,8 +43,8 @@ def coco_classes(shared_data: Path) -> list[str]:
 def noise(path: Path, width: int = 80, height: int = 50) -> Path:
     """An image file of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(image).save(path)
     return path
 
 
@@ -55,6 +56,11 @@ def noise_video(path: Path, frames: int, width: int = 80, height: int = 64) -> P
         writer.write(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
     writer.release()
     return path
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def written(out: Path) -> list[str]:
@@ -90,7 +96,7 @@ def test_boxes_are_drawn_on_the_copies_only(untrained: Network, tmp_path: Path) 
     original = noise(tmp_path / "a.png")
     before = original.read_bytes()
     detect(untrained, CLASSES, [original], tmp_path / "out", EVERYTHING)
-    drawn, plain = (np.asarray(Image.open(path)) for path in (tmp_path / "out" / "a.png", original))
+    drawn, plain = pixels(tmp_path / "out" / "a.png"), pixels(original)
     assert drawn.shape == plain.shape
     assert (drawn != plain).any()
     assert original.read_bytes() == before
@@ -100,7 +106,7 @@ def test_nothing_found_is_an_empty_list_and_an_unchanged_picture(untrained: Netw
     original = noise(tmp_path / "a.png")
     report = detect(untrained, CLASSES, [original], tmp_path / "out", DetectConfig(confidence=0.99))
     assert boxes_in(report.json_file)[0]["boxes"] == []
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), np.asarray(Image.open(original)))
+    assert np.array_equal(pixels(tmp_path / "out" / "a.png"), pixels(original))
 
 
 def test_photographs_are_seen_upright(untrained: Network, tmp_path: Path) -> None:
@@ -109,7 +115,7 @@ def test_photographs_are_seen_upright(untrained: Network, tmp_path: Path) -> Non
     image.save(tmp_path / "a.jpg", exif=exif)
     report = detect(untrained, CLASSES, [tmp_path / "a.jpg"], tmp_path / "out", EVERYTHING)
     assert (report.frames[0].width, report.frames[0].height) == (50, 80)
-    assert Image.open(tmp_path / "out" / "a.jpg").size == (50, 80)
+    assert pixels(tmp_path / "out" / "a.jpg").shape == (80, 50, 3)
 
 
 def test_equal_names_from_two_folders_are_kept_apart(untrained: Network, tmp_path: Path) -> None:

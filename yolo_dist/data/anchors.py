@@ -16,7 +16,8 @@ from yolo_dist.errors import DataError
 RECALL_IOU = 0.25
 """A box whose best anchor reaches this IoU counts as possible to recall."""
 
-_ROUNDS = 300
+_STARTS = 4
+_ROUNDS = 100
 _GENERATIONS = 1000
 _LARGEST_SAMPLE = 20_000
 _SMALLEST_SIDE = 1.0
@@ -72,7 +73,8 @@ def kmeans_anchors(sizes: NDArray[np.float32], count: int, seed: int = 0) -> Anc
     if len(distinct) <= count:
         anchors = _spread(distinct, count)
     else:
-        anchors = _refine(_cluster(boxes, distinct, count, generator), boxes, generator)
+        starts = [_cluster(boxes, count, generator) for _ in range(_STARTS)]
+        anchors = _refine(max(starts, key=lambda start: _fitness(boxes, start)), boxes, generator)
     ordered = anchors[np.argsort(anchors.prod(axis=1), kind="stable")].astype(np.float32)
     best = _iou(np.maximum(sizes, np.float32(_SMALLEST_SIDE)), ordered).max(axis=1)
     return Anchors(ordered, float((best > RECALL_IOU).mean()), float(best.mean()))
@@ -80,8 +82,9 @@ def kmeans_anchors(sizes: NDArray[np.float32], count: int, seed: int = 0) -> Anc
 
 def _iou(boxes: NDArray[np.floating], anchors: NDArray[np.floating]) -> NDArray[np.floating]:
     """IoU of boxes [n, 2] and anchors [k, 2] laid on a common corner, [n, k]."""
-    common = np.minimum(boxes[:, None], anchors[None]).prod(axis=2)
-    return np.asarray(common / (boxes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None] - common))
+    width, height = boxes[:, :1], boxes[:, 1:]
+    common = np.minimum(width, anchors[:, 0]) * np.minimum(height, anchors[:, 1])
+    return np.asarray(common / (width * height + anchors[:, 0] * anchors[:, 1] - common))
 
 
 def _spread(distinct: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -90,11 +93,20 @@ def _spread(distinct: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     return np.concatenate([distinct * 1.5**power for power in range(copies)])[:count]
 
 
-def _cluster(
-    boxes: NDArray[np.float64], distinct: NDArray[np.float64], count: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Lloyd's rounds with medians as centres; a centre that loses all its boxes moves to the box worst served."""
-    centres = distinct[generator.choice(len(distinct), count, replace=False)]
+def _fitness(boxes: NDArray[np.float64], anchors: NDArray[np.float64]) -> float:
+    return float(_iou(boxes, anchors).max(axis=1).mean())
+
+
+def _cluster(boxes: NDArray[np.float64], count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Lloyd's rounds with medians as centres; a centre that loses all its boxes moves to the box worst served.
+
+    Starts as k-means++ does (Arthur and Vassilvitskii 2007): far boxes are likelier centres.
+    """
+    centres = boxes[generator.choice(len(boxes), 1)]
+    while len(centres) < count:
+        distance = (1 - _iou(boxes, centres).max(axis=1)).clip(0) ** 2
+        chosen = generator.choice(len(boxes), p=distance / distance.sum())
+        centres = np.concatenate([centres, boxes[chosen : chosen + 1]])
     assigned = np.full(len(boxes), -1)
     for _ in range(_ROUNDS):
         overlap = _iou(boxes, centres)
@@ -112,11 +124,11 @@ def _refine(
 ) -> NDArray[np.float64]:
     """Mutate the anchors and keep what fits better."""
     sample = boxes[generator.choice(len(boxes), min(len(boxes), 2000), replace=False)]
-    best, fitness = anchors, _iou(sample, anchors).max(axis=1).mean()
+    best, fitness = anchors, _fitness(sample, anchors)
     for _ in range(_GENERATIONS):
         factors = np.where(generator.random(best.shape) < 0.5, generator.normal(1, 0.1, best.shape), 1)
         mutant = np.maximum(best * np.clip(factors, 0.3, 3), _SMALLEST_SIDE)
-        mutant_fitness = _iou(sample, mutant).max(axis=1).mean()
+        mutant_fitness = _fitness(sample, mutant)
         if mutant_fitness > fitness:
             best, fitness = mutant, mutant_fitness
     return best

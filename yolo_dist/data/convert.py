@@ -112,6 +112,28 @@ def convert(
     return manifest
 
 
+def present_splits(card: Card, source: str | Path | UPath) -> list[str]:
+    """Splits of a card whose files are at `source`, in the card's order; generated ones always are.
+
+    Raises:
+        DataError: none is there; names what is missing.
+    """
+    root = location(str(source))
+    missing = {name: _missing(root, split) for name, split in card.splits.items()}
+    there = [name for name, path in missing.items() if path is None]
+    if not there:
+        absent = next(iter(missing.values()))
+        raise DataError(f"{absent}: no such file or folder; the source must be the root of the dataset as downloaded")
+    return there
+
+
+def _missing(root: UPath, split: SplitSource) -> UPath | None:
+    if split.generate:
+        return None
+    paths = (root / name for name in (split.images, split.annotations, split.list) if name is not None)
+    return next((path for path in paths if not path.exists()), None)
+
+
 def index_split(card: Card, root: UPath, source: SplitSource) -> list[AnnotatedImage]:
     """All images of a split with their boxes, in the order of its list.
 

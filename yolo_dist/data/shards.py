@@ -24,6 +24,8 @@ from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord, read_manife
 from yolo_dist.errors import DataError, ShardCorrupt
 from yolo_dist.storage import is_remote, location, sha256
 
+__all__ = ["MANIFEST", "Manifest", "Sample", "ShardSet", "converted_splits", "open_split", "write_arrow"]
+
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -214,16 +216,23 @@ def open_split(destination: str | Path | UPath, split: str) -> ShardSet:
         DataError: the split was not converted; names those that were.
     """
     folder = location(str(destination))
-    if not (folder / split / MANIFEST).is_file():
-        there = splits_of(folder)
-        found = f"it holds {', '.join(there)}" if there else "no split is there"
-        raise DataError(f"{folder}: split {split!r} is not converted, {found}; run yolo-dist convert")
+    there = converted_splits(folder)
+    if split not in there:
+        raise DataError(
+            f"{folder}: split {split!r} is not converted, it holds {', '.join(there)}; run yolo-dist convert"
+        )
     return ShardSet.open(folder / split)
 
 
-def splits_of(destination: str | Path | UPath) -> list[str]:
-    """Names of the splits that are converted at a destination, sorted."""
+def converted_splits(destination: str | Path | UPath) -> list[str]:
+    """Names of the splits that are converted at a destination, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
     folder = location(str(destination))
-    if not folder.is_dir():
-        return []
-    return sorted(child.name for child in folder.iterdir() if (child / MANIFEST).is_file())
+    children = folder.iterdir() if folder.is_dir() else ()
+    there = sorted(child.name for child in children if (child / MANIFEST).is_file())
+    if not there:
+        raise DataError(f"{folder}: holds no converted split; run yolo-dist convert")
+    return there

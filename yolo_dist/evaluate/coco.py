@@ -1,5 +1,6 @@
 """Average precision by the COCO protocol on boxes (Lin et al. 2014, "Microsoft COCO")."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ ABSENT = -1.0
 PRECISION_OF_ONE = float(1 / (1 + np.spacing(1)))
 
 Annotation = dict[str, Any]
+
+logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
 
 
 def interpolated_precision(

@@ -36,15 +36,13 @@ def best_f1(truth: Sequence[Boxes], detections: Sequence[Detections], max_detect
     """
     objects = sum(int((~boxes.ignore).sum()) for boxes in truth)
     outcomes = list(_outcomes(truth, detections, max_detections))
-    if not outcomes or not objects:
+    if not any(right.any() for _, right in outcomes):
         return OperatingPoint()
     scores, right = (np.concatenate(column) for column in zip(*outcomes, strict=True))
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order], np.cumsum(right[order])
     # A threshold cannot part detections of equal score: only the last of each run is a choice.
-    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
-    if not len(ends) or not right[-1]:
-        return OperatingPoint()
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
     f1 = 2 * right[ends] / (ends + 1 + objects)
     best = ends[np.argmax(f1)]
     return OperatingPoint(
@@ -56,10 +54,10 @@ def best_f1(truth: Sequence[Boxes], detections: Sequence[Detections], max_detect
 
 
 def match(truth: Boxes, found: Detections) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Match detections, best first, with the objects of the same class and image as the COCO protocol does.
+    """Match detections, best first within each class, with the objects of their image as the COCO protocol does.
 
-    Each takes the free object it overlaps most, the later one of equals, if the IoU reaches 0.5; a box marked `ignore`
-    takes any number of the rest.
+    Each takes the free object of its class that it overlaps most, the later one of equals, if the IoU reaches 0.5; a
+    box marked `ignore` takes any number of the rest.
 
     Returns:
         Whether each detection is right and whether it counts at all, both bool [n].
@@ -68,7 +66,8 @@ def match(truth: Boxes, found: Detections) -> tuple[NDArray[np.bool_], NDArray[n
     if not len(truth) or not len(found):
         return right, counts
     overlaps = np.asarray(mask.iou(xywh(found.xyxy), xywh(truth.xyxy), truth.ignore.astype(int).tolist()))
-    free = np.where(truth.ignore[None], 0.0, overlaps)
+    overlaps[found.labels[:, None] != truth.labels] = 0.0
+    free = np.where(truth.ignore, 0.0, overlaps)
     for row in np.flatnonzero((free >= IOU).any(axis=1)):
         taken = len(truth) - 1 - int(np.argmax(free[row, ::-1]))
         if free[row, taken] >= IOU:
@@ -81,10 +80,15 @@ def match(truth: Boxes, found: Detections) -> tuple[NDArray[np.bool_], NDArray[n
 def _outcomes(
     truth: Sequence[Boxes], detections: Sequence[Detections], max_detections: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Scores and rightness of the detections that count, for each image and class."""
+    """Scores and rightness of the detections that count, for each image."""
     for boxes, found in zip(truth, detections, strict=True):
-        best_first = found.select(np.argsort(-found.scores, kind="stable"))
-        for label in np.unique(found.labels):
-            candidates = best_first.select(best_first.labels == label).select(slice(max_detections))
-            right, counts = match(boxes.select(boxes.labels == label), candidates)
-            yield candidates.scores[counts], right[counts]
+        best = _best_of_each_class(found, max_detections)
+        right, counts = match(boxes, best)
+        yield best.scores[counts], right[counts]
+
+
+def _best_of_each_class(found: Detections, limit: int) -> Detections:
+    """Class by class, best first, at most `limit` of each."""
+    ordered = found.select(np.lexsort((-found.scores, found.labels)))
+    rank = np.arange(len(ordered)) - np.searchsorted(ordered.labels, ordered.labels)
+    return ordered.select(rank < limit)

@@ -61,6 +61,7 @@ def run_on_workers(
             name=name,
             storage_path=str(checkpoints),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
     try:
@@ -84,7 +85,6 @@ def connect(cluster: ClusterConfig) -> None:
         ray.init(
             address=address,
             logging_level="warning",
-            logging_config=ray.LoggingConfig(log_level="WARNING"),
             runtime_env={"env_vars": environment},
         )
     if address == "local":

@@ -40,7 +40,7 @@ CHECK_LOSS_EVERY = 20
 
 _NEW_NAME = "forward_sync_buffers"
 LOCAL_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
-"""DDP's option for batch-norm statistics, renamed in torch 2.13: they are averaged once an epoch, not sent each step."""
+"""DDP's option (renamed in torch 2.13) for batch-norm statistics: averaged once an epoch, not sent each step."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_dist.data.formats.coco_json import parse
@@ -108,6 +108,7 @@ def test_a_cut_file_is_refused_with_line_and_byte() -> None:
         parse(text, CLASSES, "a.json")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400))
 def test_a_file_cut_anywhere_is_refused_never_misread(position: int) -> None:
     whole = content(annotation(), annotation(image_id=4))

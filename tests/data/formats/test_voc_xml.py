@@ -1,7 +1,7 @@
 """VOC XML, as tools and datasets write it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_dist.data.formats.voc_xml import parse
@@ -103,6 +103,7 @@ def test_files_that_are_not_xml_are_refused_with_the_line(text: str, message: st
         parse(text, CLASSES, "a.xml")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300))
 def test_a_file_cut_anywhere_is_refused_never_misread(position: int) -> None:
     whole = annotation(item("car", 1, 1, 9, 9), item("bike", 3, 3, 20, 20))

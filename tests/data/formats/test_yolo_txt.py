@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_dist.data.formats.yolo_txt import parse
@@ -47,6 +47,7 @@ def test_lines_that_cannot_be_used_are_rejected_with_their_number(line: str, rea
     assert (rejection.reason, rejection.place) == (reason, "labels/7.txt:2")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_rejected_line_by_line(text: str) -> None:
     boxes, rejected = parse(text, classes=3)

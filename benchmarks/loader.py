@@ -1,0 +1,86 @@
+"""How close the loader comes to the limit: bare JPEG decoding and resizing of the same files with the same library.
+
+Run: python benchmarks/loader.py [--source FOLDER_OF_JPEGS]
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from measure import publish_result, race, show
+
+from yolo_dist.data.augment import AugmentConfig
+from yolo_dist.data.card import Card, SplitSource, find_card
+from yolo_dist.data.convert import convert
+from yolo_dist.data.image import plan_letterbox
+from yolo_dist.data.loader import Loader
+from yolo_dist.data.shards import ShardSet, open_split
+
+SIZE = (416, 416)
+BATCH_SIZE = 16
+BCCD = Path(__file__).resolve().parents[2] / "shared" / "data" / "bccd" / "JPEGImages"
+LIMIT, PLAIN, LIGHT, MOSAIC = "bare decode + resize", "loader", "loader, flip + colour", "loader, mosaic + all"
+
+
+def shards_of(source: Path | None, folder: Path) -> ShardSet:
+    """The JPEGs of a folder as shards, or generated scenes."""
+    if source is None:
+        convert(find_card("shapes"), "-", folder, "train")
+    else:
+        files = SplitSource(images=".", annotations=".")
+        convert(
+            Card(name="jpegs", format="yolo_txt", classes=("none",), splits={"train": files}), source, folder, "train"
+        )
+    return open_split(folder, "train")
+
+
+def bare(files: list[bytes], sizes: list[tuple[int, int]]) -> int:
+    """Decode and resize, and nothing else."""
+    for data, size in zip(files, sizes, strict=True):
+        cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), size)
+    return len(files)
+
+
+def load(shards: ShardSet, augment: AugmentConfig | None) -> int:
+    """One epoch in the calling thread."""
+    loader = Loader(shards, SIZE, BATCH_SIZE, augment=augment, threads=0)
+    return sum(len(batch) for batch in loader.batches(0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", type=Path, default=BCCD if BCCD.is_dir() else None, help="folder of JPEGs")
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        shards = shards_of(arguments.source, Path(folder))
+        files = [bytes(sample.image) for sample in shards]
+        scales = [plan_letterbox(sample.width, sample.height, SIZE).scale for sample in shards]
+        sizes = [
+            (round(one.width * scale), round(one.height * scale)) for one, scale in zip(shards, scales, strict=True)
+        ]
+        result = race(
+            {
+                LIMIT: lambda: bare(files, sizes),
+                PLAIN: lambda: load(shards, None),
+                LIGHT: lambda: load(shards, AugmentConfig(mosaic=0)),
+                MOSAIC: lambda: load(shards, AugmentConfig()),
+            },
+            arguments.rounds,
+        )
+        title = f"{len(files)} JPEGs of {shards[0].width}×{shards[0].height} into {SIZE[0]}×{SIZE[1]}, one thread"
+    show(title, result, LIMIT, "images/s")
+    ratios = {name: round(result.ratio(name, LIMIT), 3) for name in (PLAIN, LIGHT, MOSAIC)}
+    what = "JPEGs in memory for the limit, Arrow shards for the loader; letterbox 416, batch 16, one thread"
+    path = publish_result(
+        "loader",
+        {"what": what, "images": title, "images_per_second": result.as_json(), "ratio_to_limit": ratios},
+    )
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Training steps a second: ours against a plain PyTorch loop, and ours under Ray Train against without Ray.
+
+All contestants train yolov3-tiny at 416 px with batch 8 on the same batches, with one computing thread and one
+that decodes ahead. The plain loop is float32 in the default memory layout, without moving average.
+
+Run: python benchmarks/training.py
+"""
+
+import argparse
+import copy
+import json
+import os
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+
+import ray
+import torch
+from measure import publish_result, race, show
+
+from yolo_dist.bundle import Bundle
+from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.darknet.zoo import zoo_cfg
+from yolo_dist.data.augment import AugmentConfig
+from yolo_dist.data.card import Card, SplitSource
+from yolo_dist.data.convert import convert
+from yolo_dist.data.loader import Loader
+from yolo_dist.data.scenes import CLASSES, SceneSettings
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.storage import location
+from yolo_dist.train.cluster import ClusterConfig
+from yolo_dist.train.config import TrainConfig
+from yolo_dist.train.loop import Trainer
+from yolo_dist.train.loss import DetectionLoss
+from yolo_dist.train.optimizer import OptimizerConfig, build_optimizer
+from yolo_dist.train.ray_trainer import EvaluateJob, TrainJob, train_on_workers
+from yolo_dist.train.targets import assign_all
+from yolo_dist.train.workers import bfloat16_is_fast, use_threads
+
+SIZE = (416, 416)
+BATCH = 8
+IMAGES = 32
+PLAIN, FLOAT, HALF = "plain loop, float32", "ours, float32", "ours, autocast"
+ALONE, UNDER_RAY = "without Ray", "Ray Train, one worker"
+AUGMENT = AugmentConfig(mosaic=0)
+
+
+def make_shards(folder: Path) -> ShardSet:
+    """Generated scenes of 416 px."""
+    scenes = SceneSettings(images=IMAGES, seed=1, width=SIZE[0], height=SIZE[1])
+    splits = {"train": SplitSource(generate=scenes)}
+    convert(Card(name="scenes", format="shapes", classes=CLASSES, splits=splits), "-", folder, "train")
+    return ShardSet.open(folder / "train")
+
+
+def make_network() -> Network:
+    """yolov3-tiny with first weights."""
+    network = Network(zoo_cfg("yolov3-tiny", classes=len(CLASSES), image_size=SIZE))
+    initialize(network, 0)
+    return network
+
+
+def make_config(autocast: bool, epochs: int = 1000) -> TrainConfig:
+    """A stage that only trains: no evaluation, no checkpoint before the end."""
+    return TrainConfig(
+        epochs=epochs,
+        batch_size=BATCH,
+        nominal_batch=BATCH,
+        autocast=autocast,
+        augment=AUGMENT,
+        evaluate_every=0,
+        checkpoint_every=epochs,
+    )
+
+
+class PlainLoop:
+    """What one would write first: forward, loss, backward, step."""
+
+    def __init__(self, network: Network, shards: ShardSet) -> None:
+        self.network = network.train()
+        self.loader = Loader(shards, SIZE, BATCH, augment=AUGMENT, threads=1)
+        self.optimizer = build_optimizer(network, OptimizerConfig())
+        self.loss = DetectionLoss(network, TrainConfig().loss)
+
+    def epoch(self) -> int:
+        """One pass over the data; how many images it had."""
+        for batch in self.loader.batches(0):
+            outputs = self.network(batch.images.contiguous().float() / 255)
+            matches = assign_all(self.network.heads, SIZE, batch.boxes, batch.labels, batch.image_index)
+            self.loss(outputs, matches, len(batch), 1.0).total.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return IMAGES
+
+
+def epoch_of(trainer: Trainer) -> int:
+    """One pass of ours; how many images it had."""
+    trainer.run_epoch()
+    return IMAGES
+
+
+def compare_loops(shards: ShardSet, rounds: int) -> dict[str, object]:
+    """Ours against the plain loop, in turn."""
+    network = make_network()
+    plain = PlainLoop(copy.deepcopy(network), shards)
+    ours = {
+        name: Trainer(copy.deepcopy(network), shards, make_config(autocast), SIZE)
+        for name, autocast in ((FLOAT, False), (HALF, True))
+    }
+    contestants = {PLAIN: plain.epoch} | {name: lambda one=one: epoch_of(one) for name, one in ours.items()}
+    result = race(contestants, rounds)
+    show("training yolov3-tiny, 416 px, batch 8", result, PLAIN, "images/s")
+    return {
+        "images_per_second": result.as_json(),
+        "ratio_to_plain_loop": {name: round(result.ratio(name, PLAIN), 3) for name in ours},
+    }
+
+
+def compare_with_ray(shards: ShardSet, folder: Path, rounds: int, epochs: int) -> dict[str, object]:
+    """The same stage with one Ray worker and in this process, in turn."""
+    Bundle(make_network(), CLASSES, SIZE).save(folder / "start")
+    seconds: dict[str, list[float]] = {ALONE: [], UNDER_RAY: []}
+    for number in range(rounds):
+        for name, workers in ((ALONE, 0), (UNDER_RAY, 1)):
+            seconds[name] += epoch_seconds(
+                shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), epochs
+            )
+    ray.shutdown()
+    rates = {name: IMAGES / median(values) for name, values in seconds.items()}
+    ratio = rates[UNDER_RAY] / rates[ALONE]
+    for name, rate in rates.items():
+        print(f"  {name:22} {rate:6.2f} images/s")
+    print(f"  Ray Train with one worker: {ratio:.3f} ×")
+    return {"images_per_second_with_ray": rates, "ratio_of_ray_to_alone": round(ratio, 3)}
+
+
+def epoch_seconds(shards: ShardSet, folder: Path, name: str, cluster: ClusterConfig, epochs: int) -> list[float]:
+    """Seconds from epoch to epoch of a stage, the first left out."""
+    metrics = folder / f"{name}.jsonl"
+    evaluation = EvaluateJob(str(folder / "start"), str(shards.folder), str(folder / f"out-{name}"))
+    job = TrainJob(evaluation, str(shards.folder), make_config(True, epochs), str(metrics), "benchmark", name)
+    train_on_workers(job, cluster, location(folder / "checkpoints"), name)
+    ends = [json.loads(line)["seconds"] for line in metrics.read_text().splitlines()]
+    return [after - before for before, after in pairwise(ends)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ray-rounds", type=int, default=3)
+    parser.add_argument("--ray-epochs", type=int, default=5)
+    arguments = parser.parse_args()
+    use_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards = make_shards(folder / "scenes")
+        loops = compare_loops(shards, arguments.rounds)
+        under_ray = compare_with_ray(shards, folder, arguments.ray_rounds, arguments.ray_epochs)
+    what = "yolov3-tiny, 416 px, batch 8, one computing thread, one loader thread"
+    bfloat16 = bfloat16_is_fast(torch.device("cpu"))
+    path = publish_result("training", {"what": what, "bfloat16_instructions": bfloat16, **loops, **under_ray})
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

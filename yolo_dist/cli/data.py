@@ -1,0 +1,131 @@
+"""Commands about data: datasets, convert, shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yolo_dist.cli import show
+from yolo_dist.cli.options import Json
+from yolo_dist.config import validate
+from yolo_dist.data.card import card_names, find_card
+from yolo_dist.data.convert import ConvertConfig, present_splits
+from yolo_dist.data.convert import convert as convert_split
+from yolo_dist.data.preview import contact_sheet, encode_png
+from yolo_dist.data.shards import Manifest, ShardSet, converted_splits
+from yolo_dist.storage import location, publish
+
+Destination = Annotated[str, typer.Argument(help="Path or URL the dataset was converted to.")]
+OneSplit = Annotated[str | None, typer.Option("--split", help="Only this split.", show_default=False)]
+
+
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="A card's name or YAML file.")] = None, as_json: Json = False
+) -> None:
+    """List the dataset cards, or show one.
+
+    Example: yolo-dist datasets bccd
+    """
+    if name is None:
+        cards = [find_card(known) for known in card_names()]
+        if as_json:
+            show.as_json([card.model_dump(mode="json") for card in cards])
+            return
+        show.table(
+            ("dataset", "classes", "format", "splits"),
+            [(card.name, str(len(card.classes)), card.format, ", ".join(card.splits)) for card in cards],
+        )
+        return
+    card = find_card(name)
+    if as_json:
+        show.as_json(card.model_dump(mode="json"))
+        return
+    anchors = {
+        f"anchors {key}": " ".join(f"{width:g},{height:g}" for width, height in sizes)
+        for key, sizes in card.anchors.items()
+    }
+    facts = {
+        "title": card.title,
+        "format": card.format,
+        "classes": ", ".join(card.classes),
+        "splits": ", ".join(card.splits),
+        **(anchors or {"anchors": "computed from the converted shards"}),
+        "licence": card.licence,
+        "where": card.url,
+        "cite": card.citation,
+    }
+    for key, value in facts.items():
+        typer.echo(f"{key + ':':12} {value}")
+
+
+def convert(
+    name: Annotated[str, typer.Argument(help="Card: a name or a YAML file.")],
+    source: Annotated[str, typer.Argument(help="Root of the dataset as downloaded; - for generated ones.")],
+    destination: Annotated[str, typer.Argument(help="Path or URL to write to.")],
+    split: OneSplit = None,
+    max_bad: Annotated[float, typer.Option(help="Largest share of images or boxes that may be bad.")] = 0.05,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished conversion.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert a dataset's original files to Arrow shards.
+
+    Example: yolo-dist convert bccd ~/BCCD_Dataset data/bccd
+    """
+    card = find_card(name)
+    config = validate(ConvertConfig, {"max_bad": max_bad, "overwrite": overwrite}, "options")
+    manifests = {}
+    for each in [split] if split else present_splits(card, source):
+        with show.progress(f"{card.name} {each}") as progress:
+            manifests[each] = convert_split(card, source, destination, each, config, progress)
+    _show_manifests(manifests, as_json)
+
+
+def info(destination: Destination, split: OneSplit = None, as_json: Json = False) -> None:
+    """Count images and boxes, and say what was left out.
+
+    Example: yolo-dist shards info data/bccd
+    """
+    _show_manifests({name: shards.manifest for name, shards in _open(destination, split).items()}, as_json)
+
+
+def verify(destination: Destination, split: OneSplit = None) -> None:
+    """Recompute the hash of every shard.
+
+    Example: yolo-dist shards verify data/bccd
+    """
+    for name, shards in _open(destination, split).items():
+        shards.verify()
+        typer.echo(f"{name}: {len(shards.manifest.shards)} shards, {len(shards)} images, all hashes match")
+
+
+def preview(
+    destination: Destination,
+    split: Annotated[str, typer.Option("--split", help="Split to show.")] = "train",
+    count: Annotated[int, typer.Option("--count", min=1, help="How many images.")] = 16,
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
+) -> None:
+    """Draw a contact sheet of images with their boxes.
+
+    Example: yolo-dist shards preview data/bccd --out bccd.png
+    """
+    shards = ShardSet.open(location(destination) / split)
+    publish(location(out), encode_png(contact_sheet(shards, count)))
+    typer.echo(f"{out}: {min(count, len(shards))} of {len(shards)} images")
+
+
+def _open(destination: str, split: str | None) -> dict[str, ShardSet]:
+    names = [split] if split else converted_splits(destination)
+    return {name: ShardSet.open(location(destination) / name) for name in names}
+
+
+def _show_manifests(manifests: dict[str, Manifest], as_json: bool) -> None:
+    if as_json:
+        show.as_json({split: manifest.model_dump(mode="json") for split, manifest in manifests.items()})
+        return
+    for split, manifest in manifests.items():
+        boxes = ", ".join(f"{name} {count:,}" for name, count in manifest.boxes.items() if count)
+        size = sum(shard.bytes for shard in manifest.shards) / 2**20
+        typer.echo(f"{split}: {manifest.images:,} images in {len(manifest.shards)} shards ({size:,.1f} MiB)")
+        typer.echo(f"  boxes: {boxes or 'none'}; ignored {manifest.ignored:,}")
+        for reason, count in manifest.rejected.items():
+            typer.echo(f"  left out: {count:,} × {reason}, such as {manifest.examples[reason][0]}")

@@ -1,0 +1,75 @@
+"""Commands about whole runs: demo, doctor, run, report."""
+
+from typing import Annotated
+
+import typer
+
+from yolo_dist.cli import show
+from yolo_dist.cli.options import Json, Overrides
+from yolo_dist.demo import run_demo
+from yolo_dist.doctor import examine
+from yolo_dist.pipeline import check as check_recipe
+from yolo_dist.pipeline import run as run_recipe
+from yolo_dist.recipe import read_recipe
+from yolo_dist.report import build_report
+from yolo_dist.storage import location
+
+
+def demo(
+    storage: Annotated[str, typer.Option("--out", help="Where the run goes.")] = "runs",
+    data: Annotated[str, typer.Option("--data", help="Where the generated dataset goes.")] = "data",
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Run the whole recipe on data it makes itself; ends with a table and a report.
+
+    Example: yolo-dist demo
+    """
+    recipe, results = run_demo(storage, data, overrides or [])
+    show.results(results, as_json)
+    typer.echo(f"report: {location(recipe.storage) / recipe.name / 'report.html'}", err=as_json)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can do, what is missing and how to get it.
+
+    Example: yolo-dist doctor
+    """
+    findings = examine()
+    if as_json:
+        show.as_json([vars(finding) for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.ok else 'note'}  {finding.what + ':':12} {finding.found}")
+            if finding.remedy:
+                typer.echo(f"{'':20}{finding.remedy}")
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="YAML file of the recipe.")],
+    overrides: Overrides = None,
+    check: Annotated[bool, typer.Option("--check", help="Validate everything, start nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe, from the cache where nothing changed.
+
+    Example: yolo-dist run launch/bccd.yaml tuned.epochs=30 cluster.workers=1
+    """
+    loaded = read_recipe(recipe, overrides)
+    if check:
+        inputs = check_recipe(loaded)
+        typer.echo(
+            f"{recipe}: {len(loaded.stages)} stages on {len(inputs.train):,} training and "
+            f"{len(inputs.validation):,} validation images: nothing wrong"
+        )
+        return
+    show.results(run_recipe(loaded), as_json)
+    typer.echo(f"report: {location(loaded.storage) / loaded.name / 'report.html'}", err=as_json)
+
+
+def report(run_folder: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URL of a run.")]) -> None:
+    """Rebuild the HTML page of a run.
+
+    Example: yolo-dist report runs/bccd
+    """
+    typer.echo(f"report: {build_report(location(run_folder))}")

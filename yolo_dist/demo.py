@@ -1,0 +1,23 @@
+"""The demo: the whole road on data it makes itself."""
+
+from yolo_dist.data.card import find_card
+from yolo_dist.data.convert import convert
+from yolo_dist.data.shards import MANIFEST
+from yolo_dist.pipeline import StageResult, run
+from yolo_dist.recipe import Recipe, read_recipe
+from yolo_dist.resources import resource_folder
+from yolo_dist.storage import location
+from yolo_dist.train.tracking import say
+
+
+def run_demo(storage: str, data: str, overrides: list[str]) -> tuple[Recipe, list[StageResult]]:
+    """Make the shapes dataset under `data` if it is not there, and run `launch/shapes.yaml` into `storage`."""
+    shards = location(data) / "shapes"
+    fixed = [f"shards={shards}", f"storage={location(storage)}"]
+    recipe = read_recipe(str(resource_folder("launch") / "shapes.yaml"), fixed + overrides)
+    card = find_card(recipe.dataset)
+    for split in (recipe.train_split, recipe.validation_split):
+        if not (shards / split / MANIFEST).exists():
+            say(f"drawing the {split} split of {card.name} …")
+            convert(card, "-", shards, split)
+    return recipe, run(recipe)

@@ -1,0 +1,94 @@
+"""What this machine can do, what is missing, and how to get it."""
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from yolo_dist.train.workers import bfloat16_is_fast
+
+PACKAGES = ("torch", "ray", "numpy", "opencv-python-headless", "pyarrow", "fsspec", "s3fs", "wandb")
+ENOUGH_MEMORY, ENOUGH_DISK = 4 * 2**30, 5 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `remedy` says what to do where it is not ok."""
+
+    what: str
+    found: str
+    ok: bool = True
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at packages, processor, memory, disk, GPU, cluster, storage and tracking; nothing is changed or started."""
+    return [_packages(), _processor(), _memory(), _disk(), _gpu(), _cluster(), _storage(), _tracking()]
+
+
+def _packages() -> Finding:
+    found, missing = [f"Python {platform.python_version()}"], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    remedy = f"pip install -c constraints.txt {' '.join(missing)}" if missing else ""
+    return Finding("packages", ", ".join(found), not missing, remedy)
+
+
+def _processor() -> Finding:
+    fast = bfloat16_is_fast(torch.device("cpu"))
+    precision = "bfloat16 instructions: training takes about half the time" if fast else "no bfloat16 instructions"
+    found = f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, {precision}"
+    return Finding("processor", found, remedy="" if fast else "training runs in float32; nothing to do")
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    ok = memory.available >= ENOUGH_MEMORY
+    return Finding("memory", found, ok, "" if ok else "close other programs, or lower batch_size and cluster.workers")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    ok = free >= ENOUGH_DISK
+    remedy = "" if ok else "give runs and shards another place: storage: and shards: in the recipe"
+    return Finding("disk", f"{free / 2**30:.1f} GiB free here", ok, remedy)
+
+
+def _gpu() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding(
+            "GPU", "none visible", remedy="for one, install a CUDA build of torch and set gpus_per_worker: 1"
+        )
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return Finding("GPU", ", ".join(names))
+
+
+def _cluster() -> Finding:
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None:
+        return Finding("Ray", "starts on this machine", remedy="set RAY_ADDRESS to use a cluster")
+    return Finding("Ray", f"joins the cluster at {address}")
+
+
+def _storage() -> Finding:
+    missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name not in os.environ]
+    if missing:
+        remedy = f"for s3:// URLs set {', '.join(missing)} (AWS_ENDPOINT_URL for other stores)"
+        return Finding("storage", "local paths; no S3 keys in the environment", remedy=remedy)
+    return Finding("storage", f"S3 keys set, endpoint {os.environ.get('AWS_ENDPOINT_URL', 'AWS')}")
+
+
+def _tracking() -> Finding:
+    if "WANDB_API_KEY" in os.environ:
+        return Finding("tracking", "Weights & Biases key set")
+    remedy = "for online runs set WANDB_API_KEY; tracking: {wandb: {mode: offline}} needs none"
+    return Finding("tracking", "no Weights & Biases key", remedy=remedy)
