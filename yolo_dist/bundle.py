@@ -7,7 +7,7 @@ ever unpickled.
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from yolo_dist.config import ImageSize
-from yolo_dist.darknet.cfg import Yolo, format_cfg, parse_cfg, read_cfg
+from yolo_dist.darknet.cfg import Cfg, Yolo, format_cfg, parse_cfg, read_cfg
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import load_weights, save_weights
 from yolo_dist.errors import BundleCorrupt, ConfigError, ModelError
@@ -82,19 +82,14 @@ class Bundle:
             stage=self.stage,
             metrics=self.metrics,
         )
-        text = record.model_dump_json(indent=2)
-        (folder / RECORD_FILE).write_text(text)
-        return Bundle(**(self.__dict__ | {"fingerprint": _fingerprint(text)}))
+        content = record.model_dump_json(indent=2).encode()
+        (folder / RECORD_FILE).write_bytes(content)
+        return replace(self, fingerprint=_fingerprint(content))
 
     def save(self, url: Url) -> "Bundle":
         """Write the bundle to a path or URL, completely or not at all."""
         with publish_folder(location(url), last=RECORD_FILE) as folder:
             return self.write(folder)
-
-
-def is_bundle(url: Url) -> bool:
-    """Whether there is a bundle's record at a path or URL."""
-    return bool((location(url) / RECORD_FILE).exists())
 
 
 def read_record(url: Url) -> tuple[BundleRecord, str]:
@@ -106,26 +101,32 @@ def read_record(url: Url) -> tuple[BundleRecord, str]:
     path = location(url) / RECORD_FILE
     if not path.exists():
         raise BundleCorrupt(f"{url}: no {RECORD_FILE} there; --model takes the folder of a bundle")
-    text = path.read_text()
+    content = path.read_bytes()
     try:
-        return BundleRecord.model_validate_json(text), _fingerprint(text)
+        return BundleRecord.model_validate_json(content), _fingerprint(content)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise BundleCorrupt(f"{path}: {place}: {problem['msg']}") from None
+        place = "".join(f"{part}: " for part in problem["loc"])
+        raise BundleCorrupt(f"{path}: {place}{problem['msg']}; copy the whole bundle again") from None
 
 
 def open_bundle(url: Url) -> Bundle:
     """Load a bundle from a path or URL.
 
     Raises:
-        BundleCorrupt: a file is missing or does not match its hash; names the file.
+        BundleCorrupt: a file is missing or does not match its hash, or the record names other classes than the network
+            has; names the file.
     """
     record, fingerprint = read_record(url)
     with local_copy(location(url)) as folder:
         for name in (CFG_FILE, WEIGHTS_FILE):
             _check(folder, name, record.sha256.get(name, "none"), str(url))
         network = Network(parse_cfg((folder / CFG_FILE).read_text(), f"{url}/{CFG_FILE}"))
+        if (heads := _head_classes(network.cfg)) != {len(record.classes)}:
+            raise BundleCorrupt(
+                f"{url}: {RECORD_FILE} names {len(record.classes)} classes, the heads of {CFG_FILE} have "
+                f"{' and '.join(map(str, sorted(heads))) or 'none'}; copy the whole bundle again"
+            )
         load_weights(network, folder / WEIGHTS_FILE)
     return Bundle(network, record.classes, record.image_size, record.parent, record.stage, record.metrics, fingerprint)
 
@@ -135,19 +136,20 @@ def open_darknet(cfg: Url, weights: Url | None, classes: tuple[str, ...]) -> Bun
 
     Raises:
         CfgError, WeightsMismatch: what is wrong with the files.
-        ModelError: the cfg's classes are not as many as the names given.
+        ModelError: the cfg has no heads, or its classes are not as many as the names given.
     """
-    description = read_cfg(location(cfg))
-    heads = [layer for layer in description.layers if isinstance(layer, Yolo)]
-    if any(head.classes != len(classes) for head in heads):
+    description = read_cfg(str(cfg))
+    heads = _head_classes(description)
+    if not heads:
+        raise ModelError(f"{cfg}: has no [yolo] layer, so it is no detector; give the cfg of one")
+    if heads != {len(classes)}:
         raise ModelError(
-            f"{cfg}: its heads have {heads[0].classes} classes, the dataset has {len(classes)}; "
+            f"{cfg}: its heads have {' and '.join(map(str, sorted(heads)))} classes, the dataset has {len(classes)}; "
             "name the dataset it was made for, or build a network for yours from the zoo"
         )
     network = Network(description)
     if weights is not None:
-        with local_copy(location(weights)) as path:
-            load_weights(network, path)
+        load_weights(network, str(weights))
     return Bundle(network, classes, (description.net.width, description.net.height))
 
 
@@ -168,7 +170,11 @@ def require_classes(bundle: Bundle, classes: tuple[str, ...], source: str) -> No
     )
 
 
-def _fingerprint(record: str) -> str:
+def _head_classes(cfg: Cfg) -> set[int]:
+    return {layer.classes for layer in cfg.layers if isinstance(layer, Yolo)}
+
+
+def _fingerprint(record: bytes) -> str:
     return hashlib.sha256(json.dumps(json.loads(record), sort_keys=True).encode()).hexdigest()
 
 
@@ -178,4 +184,7 @@ def _check(folder: Path, name: str, expected: str, url: str) -> None:
         raise BundleCorrupt(f"{url}: {name} is missing; copy the whole bundle again")
     actual = sha256(UPath(path))
     if actual != expected:
-        raise BundleCorrupt(f"{url}: {name} does not match bundle.json (sha256 {actual[:12]}…, not {expected[:12]}…)")
+        raise BundleCorrupt(
+            f"{url}: {name} does not match {RECORD_FILE} (sha256 {actual[:12]}…, not {expected[:12]}…); "
+            "copy the whole bundle again"
+        )

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from yolo_dist.errors import ConfigError
 
 STRIDE_LIMIT = 32
+SHOWN_CHARACTERS = 60
 
 
 class Config(BaseModel):
@@ -51,4 +52,10 @@ def _problem(item: Any) -> str:
         return f"{key}: unknown key"
     if item["type"] == "missing":
         return f"{key}: required key is missing"
-    return f"{key}: {message} (got {item['input']!r})"
+    if item["type"] == "union_tag_not_found":
+        return f"{key}: {item['ctx']['discriminator']} is missing"
+    if item["type"] == "union_tag_invalid":
+        context = item["ctx"]
+        return f"{key}: {context['discriminator']} is {context['tag']!r}, not one of {context['expected_tags']}"
+    got = repr(item["input"])
+    return f"{key}: {message} (got {got if len(got) <= SHOWN_CHARACTERS else got[:SHOWN_CHARACTERS] + '…'})"

@@ -12,12 +12,11 @@ from yolo_dist.train.tracking import say
 
 def run_demo(storage: str, data: str, overrides: list[str]) -> tuple[Recipe, list[StageResult]]:
     """Make the shapes dataset under `data` if it is not there, and run `launch/shapes.yaml` into `storage`."""
-    shards = location(data) / "shapes"
-    fixed = [f"shards={shards}", f"storage={location(storage)}"]
+    fixed = [f"shards={location(data) / 'shapes'}", f"storage={location(storage)}"]
     recipe = read_recipe(str(resource_folder("launch") / "shapes.yaml"), fixed + overrides)
     card = find_card(recipe.dataset)
     for split in (recipe.train_split, recipe.validation_split):
-        if not (shards / split / MANIFEST).exists():
+        if not (location(recipe.shards) / split / MANIFEST).exists():
             say(f"drawing the {split} split of {card.name} …")
-            convert(card, "-", shards, split)
+            convert(card, "-", recipe.shards, split)
     return recipe, run(recipe)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
 import torch
 
 from yolo_dist.train.workers import bfloat16_is_fast
@@ -50,10 +49,22 @@ def _processor() -> Finding:
 
 
 def _memory() -> Finding:
-    memory = psutil.virtual_memory()
-    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    ok = memory.available >= ENOUGH_MEMORY
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = _available_memory()
+    found = (
+        f"{total / 2**30:.1f} GiB" if available is None else f"{available / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    )
+    ok = (total if available is None else available) >= ENOUGH_MEMORY
     return Finding("memory", found, ok, "" if ok else "close other programs, or lower batch_size and cluster.workers")
+
+
+def _available_memory() -> int | None:
+    """Bytes that programs can still get; None where the system does not say."""
+    table = Path("/proc/meminfo")
+    if not table.is_file():
+        return None
+    fields = dict(line.split(":") for line in table.read_text().splitlines())
+    return int(fields["MemAvailable"].removesuffix("kB")) * 1024
 
 
 def _disk() -> Finding:

@@ -6,15 +6,14 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from yolo_dist.bundle import Bundle, open_bundle, open_darknet, read_record
+from yolo_dist.bundle import Bundle, open_bundle, open_darknet, read_record, require_classes
 from yolo_dist.config import Config
-from yolo_dist.darknet.cfg import Yolo, read_cfg
+from yolo_dist.darknet.cfg import Yolo
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.data.anchors import kmeans_anchors, letterboxed_sizes
 from yolo_dist.data.card import Card
 from yolo_dist.data.shards import ShardSet
-from yolo_dist.errors import ModelError
 from yolo_dist.storage import location, sha256
 
 
@@ -60,6 +59,8 @@ class ModelSource(Config):
             raise ValueError("give exactly one of zoo, cfg (with weights), bundle")
         if self.weights is not None and self.cfg is None:
             raise ValueError("weights need the cfg they belong to")
+        if self.width != 1 and self.zoo is None:
+            raise ValueError("width scales networks of the zoo only; a cfg or bundle has the width it has")
         return self
 
     def fingerprints(self) -> dict[str, str]:
@@ -71,26 +72,15 @@ class ModelSource(Config):
 
 
 def check_model(source: ModelSource, card: Card) -> None:
-    """Refuse a source whose files are missing or made for other classes, without loading weights.
+    """Load the files that a source names; refuse those that are missing, damaged or made for other classes.
 
     Raises:
         ModelError, ConfigError: what is wrong with it.
     """
     if source.bundle is not None:
-        record, _ = read_record(source.bundle)
-        if record.classes != card.classes:
-            raise ModelError(
-                f"{source.bundle}: its classes are {', '.join(record.classes)}, those of {card.name} are "
-                f"{', '.join(card.classes)}; take a bundle made for this dataset"
-            )
+        require_classes(open_bundle(source.bundle), card.classes, f"dataset {card.name}")
     if source.cfg is not None:
-        heads = [layer for layer in read_cfg(source.cfg).layers if isinstance(layer, Yolo)]
-        if any(head.classes != len(card.classes) for head in heads):
-            raise ModelError(
-                f"{source.cfg}: its heads have {heads[0].classes} classes, {card.name} {len(card.classes)}"
-            )
-    if source.weights is not None and not location(source.weights).exists():
-        raise ModelError(f"{source.weights}: no such file")
+        open_darknet(source.cfg, source.weights, card.classes)
 
 
 def build_model(source: ModelSource, card: Card, train: ShardSet, image_size: tuple[int, int], seed: int) -> Bundle:

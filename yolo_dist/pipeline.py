@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 from upath import UPath
 
-from yolo_dist.bundle import Bundle, is_bundle, open_bundle, read_record, require_classes
+from yolo_dist.bundle import Bundle, open_bundle, read_record, require_classes
 from yolo_dist.compress.pruning.proof import weight_bytes
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.data.card import Card, find_card
-from yolo_dist.data.shards import ShardSet
-from yolo_dist.errors import BundleCorrupt, ConfigError, InputError
+from yolo_dist.data.shards import ShardSet, open_split
+from yolo_dist.errors import ConfigError, InputError, ModelError
 from yolo_dist.evaluate.latency import network_latency_ms
+from yolo_dist.evaluate.metrics import Metrics
+from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.model import build_model, check_model
 from yolo_dist.recipe import PruneStage, Recipe, TrainStage
 from yolo_dist.report import build_report
@@ -65,7 +67,7 @@ def check(recipe: Recipe) -> Inputs:
     problems: list[str] = []
     card = _attempt(lambda: find_card(recipe.dataset), problems)
     splits = [
-        _attempt(lambda split=split: ShardSet.open(location(recipe.shards) / split), problems)  # type: ignore[misc]
+        _attempt(lambda split=split: open_split(recipe.shards, split), problems)  # type: ignore[misc]
         for split in (recipe.train_split, recipe.validation_split)
     ]
     for split in splits:
@@ -78,8 +80,9 @@ def check(recipe: Recipe) -> Inputs:
             problems.append(f"shards: {split.folder} holds no image")
     if card is not None:
         _attempt(lambda: check_model(recipe.model, card), problems)
+    _attempt(lambda: location(recipe.storage), problems)
     if problems:
-        raise ConfigError(recipe.name, problems)
+        raise ConfigError(recipe.name, list(dict.fromkeys(problems)))
     assert card is not None
     assert splits[0] is not None
     assert splits[1] is not None
@@ -104,6 +107,8 @@ def run(recipe: Recipe) -> list[StageResult]:
         origin = recipe.start_of(stage)
         results.append(_run_stage(recipe, inputs, stage, folder, folder / "stages" / origin if origin else start))
         publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
+    remove(folder / "work")
+    remove(folder / "checkpoints")
     if all(result.cached for result in results):
         say(f"{recipe.name}: nothing to do, all {len(results)} stages are there")
     build_report(folder)
@@ -140,8 +145,7 @@ def _run_stage(
     else:
         prune_stage(context, stage.settings())
     result = _publish(context, stage, key, began, target)
-    remove(folder / "work")
-    remove(folder / "checkpoints")
+    remove(context.output)
     return result
 
 
@@ -199,22 +203,26 @@ def _finished(target: UPath, key: str) -> StageResult | None:
     record = target / STAGE_FILE
     if not record.exists():
         return None
-    stored = json.loads(record.read_text())
-    if stored["key"] != key:
-        return None
     try:
+        stored = json.loads(record.read_bytes())
+        if stored["key"] != key:
+            return None
+        Metrics.model_validate_json((target / METRICS_FILE).read_bytes())
         open_bundle(target)
-    except BundleCorrupt as error:
-        say(f"{error}; doing the stage again")
+        return StageResult(**(stored["result"] | {"cached": True}))
+    except (ModelError, FileNotFoundError, LookupError, TypeError, ValueError) as error:
+        say(f"{target}: damaged, doing the stage again ({' '.join(str(error).split())})")
         return None
-    return StageResult(**(stored["result"] | {"cached": True}))
 
 
 def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:
     """The bundle that the first stage starts from, saved where every worker can read it."""
     origin = {"id": "initial", "kind": "model", "config": _origin(recipe, inputs)}
-    if is_bundle(target) and read_record(target)[0].stage == origin:
-        return target
+    try:
+        if open_bundle(target).stage == origin:
+            return target
+    except ModelError:
+        remove(target)
     bundle = build_model(recipe.model, inputs.card, inputs.train, recipe.image_size, recipe.seed)
     require_classes(bundle, inputs.card.classes, recipe.name)
     replace(bundle, image_size=recipe.image_size, stage=origin).save(target)
@@ -222,14 +230,14 @@ def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:
 
 
 def _origin(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
-    """Everything that the first weights depend on."""
+    """Everything that the first weights depend on; files by their content, so that they may move."""
     return {
-        "model": recipe.model.model_dump(mode="json", exclude_none=True),
+        "model": recipe.model.model_dump(mode="json", include={"zoo", "width"}),
         "files": recipe.model.fingerprints(),
         "image_size": list(recipe.image_size),
         "seed": recipe.seed,
         "train": inputs.train.fingerprint,
-        "classes": list(inputs.card.classes),
+        "card": inputs.card.model_dump(mode="json", include={"classes", "anchors"}),
     }
 
 

@@ -1,10 +1,12 @@
 """The recipe: one YAML file that says which stages turn which data into which detector."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from yolo_dist.compress.pruning import PruneConfig
 from yolo_dist.config import Config, ImageSize, validate
@@ -63,26 +65,34 @@ class Recipe(Config):
     """Seed of the network's first weights and of computed anchors; stages have their own."""
     train_split: str = "train"
     validation_split: str = "val"
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: tuple[Stage, ...]
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     storage: str = "runs"
     """Path or URL under which runs are kept."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
 
-    @model_validator(mode="after")
-    def _stages_in_order(self) -> Self:
-        seen: list[str] = []
-        problems = []
-        for stage in self.stages:
-            if stage.id in seen:
-                problems.append(f"stage {stage.id} stands there twice")
-            if stage.from_ is not None and stage.from_ not in seen:
-                problems.append(f"stage {stage.id} starts from {stage.from_}, which is no stage before it")
-            seen.append(stage.id)
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+    @field_validator("stages", mode="wrap")
+    @classmethod
+    def _in_order(cls, stages: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+        """Adds what is wrong with the stages' order to what is wrong with each of them."""
+        mistakes: list[InitErrorDetails] = [
+            {
+                "type": PydanticCustomError("stage_order", "{problem}", {"problem": problem}),
+                "loc": (number,),
+                "input": name,
+            }
+            for number, name, problem in _order_problems(stages)
+        ]
+        try:
+            parsed = parse(stages)
+        except ValidationError as error:
+            mistakes = [_details(problem) for problem in error.errors()] + mistakes
+        if mistakes:
+            raise ValidationError.from_exception_data("stages", mistakes)
+        if not parsed:
+            raise ValueError("a recipe needs at least one stage")
+        return parsed
 
     def start_of(self, stage: TrainStage | PruneStage) -> str | None:
         """Id of the stage that `stage` starts from; None for the recipe's model."""
@@ -107,12 +117,21 @@ def read_recipe(path: str, overrides: list[str] | None = None) -> Recipe:
     return make_recipe(read_yaml(path), path, overrides)
 
 
-def make_recipe(values: dict[str, Any], source: str, overrides: list[str] | None = None) -> Recipe:
+def make_recipe(values: Mapping[str, Any], source: str, overrides: list[str] | None = None) -> Recipe:
     """A recipe from its values; see `read_recipe`."""
-    problems = [problem for item in overrides or [] if (problem := _override(values, item))]
+    problems: list[str] = []
+    for item in overrides or []:
+        try:
+            values = _overridden(values, item)
+        except ValueError as error:
+            problems.append(f"{item}: {error}")
+    try:
+        recipe = validate(Recipe, values, source)
+    except ConfigError as error:
+        raise ConfigError(source, problems + error.problems) from None
     if problems:
         raise ConfigError(source, problems)
-    return validate(Recipe, values, source)
+    return recipe
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -132,22 +151,49 @@ def read_yaml(path: str) -> dict[str, Any]:
     return values
 
 
-def _override(values: dict[str, Any], item: str) -> str | None:
-    """Apply one `key=value`; what is wrong with it, if anything."""
-    path, equals, text = item.partition("=")
-    if not equals or not path:
-        return f"{item}: an override reads key=value or stage.key=value"
-    first, *rest = path.split(".")
-    stages = values.get("stages")
-    target = next((s for s in stages or [] if isinstance(s, dict) and s.get("id") == first), None) if rest else None
-    *parents, last = rest if target is not None else [first, *rest]
-    target = values if target is None else target
-    for parent in parents:
-        if not isinstance(target.setdefault(parent, {}), dict):
-            target[parent] = {}
-        target = target[parent]
+def _overridden(values: Mapping[str, Any], item: str) -> dict[str, Any]:
+    """A recipe's values with one `key=value` or `stage.key=value` applied."""
+    path, _, text = item.partition("=")
+    first, *rest = keys = path.split(".")
+    if "=" not in item or not all(keys):
+        raise ValueError("an override reads key=value or stage.key=value")
+    if first == "stages":
+        raise ValueError("name a stage by its id, such as base.epochs=3")
     try:
-        target[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
-        return f"{item}: {text!r} is not a YAML value"
-    return None
+        raise ValueError(f"{text!r} is not a YAML value") from None
+    stages = values.get("stages")
+    if not rest or not isinstance(stages, list) or not any(_is_stage(entry, first) for entry in stages):
+        return _with(values, keys, value)
+    return {**values, "stages": [_with(entry, rest, value) if _is_stage(entry, first) else entry for entry in stages]}
+
+
+def _is_stage(entry: Any, name: str) -> bool:
+    return isinstance(entry, dict) and entry.get("id") == name
+
+
+def _with(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
+    """`values` with a nested key set. Mappings are copied: by YAML aliases several stages may share one."""
+    first, *rest = keys
+    mapping = values if isinstance(values, Mapping) else {}
+    return {**mapping, first: _with(mapping.get(first), rest, value) if rest else value}
+
+
+def _order_problems(stages: Any) -> Iterator[tuple[int, Any, str]]:
+    """Number, id and mistake of each stage whose id was there before, or which starts from none before it."""
+    seen: list[Any] = []
+    for number, stage in enumerate(stages if isinstance(stages, list | tuple) else ()):
+        name, origin = (stage.get(key) if isinstance(stage, dict) else None for key in ("id", "from"))
+        if name is not None and name in seen:
+            yield number, name, "an earlier stage has the same id"
+        if origin is not None and origin not in seen:
+            yield number, origin, "from names no stage before this one"
+        seen.append(name)
+
+
+def _details(problem: ErrorDetails) -> InitErrorDetails:
+    """A mistake in a stage, in the form in which one is reported; its place without the stage's kind."""
+    place = problem["loc"][:1] + problem["loc"][2:]
+    details: InitErrorDetails = {"type": problem["type"], "loc": place, "input": problem["input"]}
+    return details | {"ctx": problem["ctx"]} if "ctx" in problem else details

@@ -16,7 +16,7 @@ from yolo_dist.data.shards import ShardSet
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.storage import local_copy, publish, publish_folder
-from yolo_dist.train.cluster import ClusterConfig
+from yolo_dist.train.cluster import ClusterConfig, remove
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ray_trainer import (
     BUNDLE_FOLDER,
@@ -145,6 +145,8 @@ def read_evaluation(output: UPath) -> dict[str, Any]:
 def collect(output: UPath, bundle: Bundle, target: UPath, records: dict[str, str]) -> None:
     """Publish a stage's output as one folder: the bundle's files, evaluation, proof and `records` (name → text)."""
     last = next(reversed(records))
+    if not (target / last).exists():
+        remove(target)  # what is left of a damaged stage
     with local_copy(output) as source, publish_folder(target, last=last) as folder:
         shutil.copytree(source / EVALUATION_FOLDER, folder, dirs_exist_ok=True)
         for path in source.glob("*.json"):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from upath import UPath
 
+from yolo_dist.errors import ConfigError
+
 CHUNK_BYTES = 1 << 20
 
 Url = str | os.PathLike[str] | UPath
@@ -17,8 +19,15 @@ Url = str | os.PathLike[str] | UPath
 
 
 def location(url: Url) -> UPath:
-    """A path, or any URL that fsspec knows (s3://, memory://, …), as a `UPath`; local ones absolute."""
-    path = UPath(url)
+    """A path, or any URL that fsspec knows (s3://, memory://, …), as a `UPath`; local ones absolute.
+
+    Raises:
+        ConfigError: fsspec does not know the URL's protocol.
+    """
+    try:
+        path = UPath(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(str(url), [f"{error}; give a path, or a URL such as s3://bucket/folder"]) from None
     return path if is_remote(path) else UPath(Path(path.path).expanduser().absolute())
 
 
@@ -73,24 +82,52 @@ def publish_folder(destination: UPath, last: str | None = None) -> Iterator[Path
     """Fill the yielded local folder; it appears at `destination` only if the block ends without an error.
 
     Args:
-        destination: where it goes; what was there before is replaced.
+        destination: where it goes; what was published there before is replaced.
         last: the file that marks the folder as complete; object stores get it after all others.
+
+    Raises:
+        ConfigError: something else than a folder with `last` in it is there, which must not be lost.
     """
     if is_remote(destination):
         with tempfile.TemporaryDirectory(prefix="yolo-dist-") as folder:
             yield Path(folder)
-            files = sorted(file for file in Path(folder).rglob("*") if file.is_file())
-            for file in sorted(files, key=lambda file: file.name == last):
-                publish(destination / file.relative_to(folder).as_posix(), file.read_bytes())
+            _upload(Path(folder), destination, last)
         return
     target = Path(destination.path)
+    _require_ours(target, last)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         staging.chmod(0o755)
         yield staging
-        if target.exists():
-            shutil.rmtree(target)
-        staging.replace(target)
+        _swap(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _upload(folder: Path, destination: UPath, last: str | None) -> None:
+    if last is not None and (destination / last).exists():
+        (destination / last).unlink()
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    for file in sorted(files, key=lambda file: file == folder / (last or "")):
+        publish(destination / file.relative_to(folder).as_posix(), file.read_bytes())
+
+
+def _require_ours(target: Path, marker: str | None) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not target.is_dir():
+        raise ConfigError(str(target), ["is a file, where a folder shall go; remove it or give another place"])
+    if marker is not None and not (target / marker).exists():
+        raise ConfigError(
+            str(target), [f"holds other files (no {marker} is among them); empty it or give another place"]
+        )
+
+
+def _swap(staging: Path, target: Path) -> None:
+    """Put `staging` in the place of `target`, which is missing for no longer than two renames take."""
+    old = staging.with_name(f"{staging.name}.old")
+    if target.exists():
+        target.replace(old)
+    staging.replace(target)
+    shutil.rmtree(old, ignore_errors=True)

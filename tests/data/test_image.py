@@ -124,6 +124,11 @@ def test_incomplete_files_are_refused_by_name(data: bytes, expected: str) -> Non
         decode_image(data, source="a/b.jpg")
 
 
+def test_a_damaged_exif_block_does_not_cost_the_image() -> None:
+    assert corners(decode_image(with_thumbnail())) == UPRIGHT
+    assert read_header(with_thumbnail()).orientation == 1
+
+
 def test_trailing_bytes_after_a_complete_jpeg_do_no_harm() -> None:
     assert corners(decode_image(encoded(quartered()) + b"\0" * 100)) == UPRIGHT
 

@@ -17,7 +17,7 @@ def test_a_scene_is_the_same_whenever_it_is_drawn_and_differs_from_others() -> N
 
 def test_scenes_hold_all_classes_in_the_numbers_asked_for() -> None:
     boxes = [Scene(index, SceneSettings(seed=1)).boxes for index in range(100)]
-    assert {len(one) for one in boxes} == {2, 3, 4, 5, 6}
+    assert {len(one) for one in boxes} == {2, 3, 4, 5}
     shares = np.bincount(np.concatenate([one.labels for one in boxes])) / sum(map(len, boxes))
     assert len(shares) == len(CLASSES)
     assert (shares > 0.2).all()

@@ -1,6 +1,7 @@
 """The application: all commands in one place, and what happens to errors."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -18,15 +19,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-shards = typer.Typer(help="Look at a converted dataset.", no_args_is_help=True)
+shards = typer.Typer(
+    help="Look at a converted dataset.\n\nExample: yolo-dist shards info data/bccd", no_args_is_help=True
+)
 app.add_typer(shards, name="shards")
 
-for command in (runs.demo, runs.doctor, data.datasets, data.convert):
+_top: list[Callable[..., None]] = [
+    runs.demo,
+    runs.doctor,
+    data.datasets,
+    data.convert,
+    runs.run,
+    models.train,
+    models.prune,
+    models.evaluate,
+    models.detect,
+    runs.report,
+]
+_below_shards: list[Callable[..., None]] = [data.info, data.verify, data.preview]
+for command in _top:
     app.command()(command)
-for command in (data.info, data.verify, data.preview):
+for command in _below_shards:
     shards.command()(command)
-for command in (runs.run, models.train, models.prune, models.evaluate, models.detect, runs.report):
-    app.command()(command)
 
 
 @app.callback()
@@ -44,13 +58,24 @@ class _Debug:
 def main() -> None:
     """Entry point: exit 0 when done, 1 when the work failed, 2 when the input is wrong."""
     try:
-        app(standalone_mode=True)
-    except YoloDistError as error:
+        app(prog_name="yolo-dist")
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            sys.stderr.write("interrupted; the same command goes on where it stopped\n")
+        raise
+    except Exception as error:
         if _Debug.on:
             raise
-        for line in str(error).splitlines():
+        for line in _lines(error):
             sys.stderr.write(f"error: {line}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
-        sys.exit(INTERRUPTED)
+        sys.exit(error.exit_code if isinstance(error, YoloDistError) else YoloDistError.exit_code)
+
+
+def _lines(error: Exception) -> list[str]:
+    """One line for each thing that is wrong."""
+    if isinstance(error, YoloDistError):
+        return str(error).splitlines()
+    if isinstance(error, OSError) and error.filename is not None:
+        return [f"{error.filename}: {error.strerror}; check the path and its permissions"]
+    text = " ".join(str(error).split())
+    return [f"unexpected {type(error).__name__}: {text}; `yolo-dist --debug …` shows where it comes from"]

@@ -12,7 +12,7 @@ from yolo_dist.data.card import card_names, find_card
 from yolo_dist.data.convert import ConvertConfig, present_splits
 from yolo_dist.data.convert import convert as convert_split
 from yolo_dist.data.preview import contact_sheet, encode_png
-from yolo_dist.data.shards import Manifest, ShardSet, converted_splits
+from yolo_dist.data.shards import MANIFEST, Manifest, ShardSet, converted_splits, open_split
 from yolo_dist.storage import location, publish
 
 Destination = Annotated[str, typer.Argument(help="Path or URL the dataset was converted to.")]
@@ -74,7 +74,7 @@ def convert(
     card = find_card(name)
     config = validate(ConvertConfig, {"max_bad": max_bad, "overwrite": overwrite}, "options")
     manifests = {}
-    for each in [split] if split else present_splits(card, source):
+    for each in [split] if split else _unfinished(present_splits(card, source), destination, overwrite):
         with show.progress(f"{card.name} {each}") as progress:
             manifests[each] = convert_split(card, source, destination, each, config, progress)
     _show_manifests(manifests, as_json)
@@ -108,14 +108,21 @@ def preview(
 
     Example: yolo-dist shards preview data/bccd --out bccd.png
     """
-    shards = ShardSet.open(location(destination) / split)
+    shards = open_split(destination, split)
     publish(location(out), encode_png(contact_sheet(shards, count)))
     typer.echo(f"{out}: {min(count, len(shards))} of {len(shards)} images")
 
 
+def _unfinished(splits: list[str], destination: str, overwrite: bool) -> list[str]:
+    """Splits that an interrupted conversion left to do; all of them where none or all are done."""
+    left = [split for split in splits if overwrite or not (location(destination) / split / MANIFEST).exists()]
+    if left and len(left) < len(splits):
+        typer.echo(f"already converted: {', '.join(split for split in splits if split not in left)}", err=True)
+    return left or splits
+
+
 def _open(destination: str, split: str | None) -> dict[str, ShardSet]:
-    names = [split] if split else converted_splits(destination)
-    return {name: ShardSet.open(location(destination) / name) for name in names}
+    return {name: open_split(destination, name) for name in ([split] if split else converted_splits(destination))}
 
 
 def _show_manifests(manifests: dict[str, Manifest], as_json: bool) -> None:

@@ -1,11 +1,13 @@
-"""Commands about one model: train, prune, evaluate, detect."""
+"""Commands about one model: train, prune, evaluate, detect.
+
+What takes seconds to import is imported where it is used, so that help is quick.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolo_dist.bundle import require_classes
 from yolo_dist.cli import show
 from yolo_dist.cli.options import (
     CfgFile,
@@ -20,26 +22,28 @@ from yolo_dist.cli.options import (
     image_size,
     load_model,
 )
-from yolo_dist.compress.pruning import PruneConfig
 from yolo_dist.config import validate
-from yolo_dist.data.card import find_card
-from yolo_dist.data.shards import ShardSet
-from yolo_dist.evaluate.detect import DetectConfig
-from yolo_dist.evaluate.detect import detect as detect_objects
-from yolo_dist.evaluate.evaluator import EvaluationConfig
-from yolo_dist.evaluate.evaluator import evaluate as evaluate_network
-from yolo_dist.evaluate.metrics import Metrics
-from yolo_dist.pipeline import run
-from yolo_dist.recipe import make_recipe
-from yolo_dist.stages import prune_with_shards, save_pruned
+from yolo_dist.data.card import card_names, find_card
+from yolo_dist.data.shards import open_split
+from yolo_dist.errors import ConfigError
 from yolo_dist.storage import location
+
+if TYPE_CHECKING:
+    from yolo_dist.compress.pruning.proof import Proof
+    from yolo_dist.evaluate.metrics import Metrics
+
+COCO_DETECTIONS = 100
+"""Detections an image that count for a dataset without a card."""
 
 
 def train(
     shards: Shards,
     dataset: Annotated[str, typer.Option("--dataset", help="Card: a name or a YAML file.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; the bundle goes to stages/train in it.")],
-    model: Annotated[str, typer.Option("--model", help="Zoo name, .cfg or folder of a bundle.")] = "yolov3-tiny",
+    out: Annotated[str, typer.Option("--out", help="Folder of the run; the bundle goes to stages/train in it.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Zoo name or bundle; yolov3-tiny by default.", show_default=False)
+    ] = None,
+    cfg: CfgFile = None,
     weights: Weights = None,
     size: Annotated[str, typer.Option("--image-size", help="Input in pixels: 416 or 320x256.")] = "416",
     overrides: Overrides = None,
@@ -49,17 +53,22 @@ def train(
 
     Example: yolo-dist train --shards data/bccd --dataset bccd --out runs/first train.epochs=20 cluster.workers=2
     """
-    out = out.absolute()
+    from yolo_dist.pipeline import run
+    from yolo_dist.recipe import make_recipe
+
+    folder = location(out)
     values = {
-        "name": out.name,
-        "storage": str(out.parent),
+        "name": folder.name,
+        "storage": str(folder.parent),
         "dataset": dataset,
         "shards": shards,
-        "model": {"cfg": model, "weights": weights} if weights else model,
+        "model": _start(model, cfg, weights),
         "image_size": image_size(size, (416, 416)),
         "stages": [{"id": "train", "kind": "train"}],
     }
-    show.results(run(make_recipe(values, "options", overrides)), as_json)
+    with show.progress_apart(as_json):
+        results = run(make_recipe(values, "options", overrides))
+    show.results(results, as_json)
 
 
 def prune(
@@ -81,6 +90,10 @@ def prune(
 
     Example: yolo-dist prune --model runs/bccd/stages/sparse --shards data/bccd --percent 0.7 --out runs/pruned
     """
+    from yolo_dist.bundle import require_classes
+    from yolo_dist.compress.pruning import PruneConfig
+    from yolo_dist.stages import prune_with_shards, save_pruned
+
     config = validate(
         PruneConfig,
         {
@@ -93,31 +106,17 @@ def prune(
         },
         "options",
     )
-    bundle = load_model(model, cfg, weights, dataset)
-    splits = {split: ShardSet.open(location(shards) / split) for split in ("train", "val")}
-    require_classes(bundle, splits["val"].classes, shards)
-    pruned = prune_with_shards(bundle, config, splits["val"], splits["train"])
+    validation = open_split(shards, "val")
+    statistics = open_split(shards, "train") if config.reestimate_images else validation
+    bundle = load_model(model, cfg, weights, dataset, validation.classes)
+    require_classes(bundle, validation.classes, shards)
+    pruned = prune_with_shards(bundle, config, validation, statistics)
     save_pruned(bundle, pruned, config, location(out))
     if as_json:
         show.as_json(pruned.proof.as_json())
         return
-    proof = pruned.proof
-    show.table(
-        ("", "before", "after", "left"),
-        [
-            (name, f"{change.before:,.{places}f}", f"{change.after:,.{places}f}", f"{change.after / change.before:.1%}")
-            for name, change, places in (
-                ("parameters", proof.parameters, 0),
-                ("MACs", proof.macs, 0),
-                ("bytes of weights", proof.weight_bytes, 0),
-                ("latency ms", proof.latency_ms, 2),
-            )
-        ],
-    )
-    typer.echo(
-        f"masked and compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images "
-        f"(at most {proof.tolerance:g} is allowed); saved to {out}"
-    )
+    _show_proof(pruned.proof)
+    typer.echo(f"saved to {out}")
 
 
 def evaluate(
@@ -135,13 +134,19 @@ def evaluate(
 
     Example: yolo-dist evaluate --model runs/bccd/stages/tuned --shards data/bccd
     """
-    config = validate(EvaluationConfig, {"confidence": confidence}, "options")
-    bundle = load_model(model, cfg, weights, dataset)
-    images = ShardSet.open(location(shards) / split)
+    from yolo_dist.bundle import require_classes
+    from yolo_dist.evaluate import evaluator
+
+    config = validate(evaluator.EvaluationConfig, {"confidence": confidence}, "options")
+    images = open_split(shards, split)
+    bundle = load_model(model, cfg, weights, dataset, images.classes)
     require_classes(bundle, images.classes, shards)
-    limit = find_card(dataset or images.manifest.dataset).max_detections
-    evaluation = evaluate_network(
-        bundle.network, images, image_size(size, bundle.image_size), config, max_detections=limit
+    evaluation = evaluator.evaluate(
+        bundle.network,
+        images,
+        image_size(size, bundle.image_size),
+        config,
+        max_detections=_detections_that_count(dataset, images.manifest.dataset),
     )
     assert evaluation is not None
     _show_metrics(evaluation.metrics, as_json)
@@ -163,9 +168,11 @@ def detect(
 
     Example: yolo-dist detect photos/ street.mp4 --model runs/bccd/stages/tuned --out found/
     """
+    from yolo_dist.evaluate import detect as finder
+
     bundle = load_model(model, cfg, weights, dataset)
     config = validate(
-        DetectConfig,
+        finder.DetectConfig,
         {
             "confidence": confidence,
             "max_frames": max_frames,
@@ -174,19 +181,55 @@ def detect(
         "options",
     )
     with show.progress("detect") as progress:
-        report = detect_objects(bundle.network, bundle.classes, sources, out, config, progress)
+        report = finder.detect(bundle.network, bundle.classes, sources, out, config, progress)
+    for reason in report.skipped:
+        typer.echo(f"skipped: {reason}", err=True)
     if as_json:
         show.as_json([frame.as_json(bundle.classes) for frame in report.frames])
         return
-    for reason in report.skipped:
-        typer.echo(f"skipped: {reason}", err=True)
     found = sum(len(frame.detections) for frame in report.frames)
     typer.echo(
         f"{found} objects on {len(report.frames)} images and frames; copies and {report.json_file.name} in {out}"
     )
 
 
-def _show_metrics(metrics: Metrics, as_json: bool) -> None:
+def _start(model: str | None, cfg: str | None, weights: str | None) -> Any:
+    """The `model` of a recipe."""
+    if cfg is None and weights is None:
+        return model or "yolov3-tiny"
+    if model is not None:
+        raise ConfigError("options", ["give either --model, or --cfg FILE with --weights FILE"])
+    return {"cfg": cfg, "weights": weights}
+
+
+def _detections_that_count(dataset: str | None, converted_as: str) -> int:
+    """A card's number; the COCO protocol's for a dataset whose card is not at hand."""
+    if dataset is None and converted_as not in card_names():
+        return COCO_DETECTIONS
+    return find_card(dataset or converted_as).max_detections
+
+
+def _show_proof(proof: "Proof") -> None:
+    changes = (
+        ("parameters", proof.parameters, 0),
+        ("MACs", proof.macs, 0),
+        ("bytes of weights", proof.weight_bytes, 0),
+        ("latency ms", proof.latency_ms, 2),
+    )
+    show.table(
+        ("", "before", "after", "left"),
+        [
+            (name, f"{change.before:,.{places}f}", f"{change.after:,.{places}f}", f"{change.after / change.before:.1%}")
+            for name, change, places in changes
+        ],
+    )
+    typer.echo(
+        f"masked and compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images "
+        f"(at most {proof.tolerance:g} is allowed)"
+    )
+
+
+def _show_metrics(metrics: "Metrics", as_json: bool) -> None:
     if as_json:
         show.as_json(metrics.model_dump(mode="json"))
         return

@@ -1,15 +1,15 @@
 """Options that several commands share, under one name everywhere."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import TypeAdapter
 
-from yolo_dist.bundle import Bundle, open_bundle, open_darknet
 from yolo_dist.config import ImageSize
-from yolo_dist.darknet.cfg import Yolo, read_cfg
-from yolo_dist.data.card import find_card
 from yolo_dist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yolo_dist.bundle import Bundle
 
 IMAGE_SIZE = TypeAdapter[tuple[int, int]](ImageSize)
 
@@ -35,18 +35,30 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def load_model(model: str | None, cfg: str | None, weights: str | None, dataset: str | None) -> Bundle:
+def load_model(
+    model: str | None,
+    cfg: str | None,
+    weights: str | None,
+    dataset: str | None,
+    classes: tuple[str, ...] | None = None,
+) -> "Bundle":
     """The bundle that the options name.
+
+    Args:
+        model, cfg, weights, dataset: the options.
+        classes: names for a bare cfg without --dataset; numbers if there are none either.
 
     Raises:
         ConfigError: neither or both of --model and --cfg with --weights are given.
     """
+    from yolo_dist.bundle import open_bundle, open_darknet
+
     if (model is None) == (cfg is None) or (cfg is None) != (weights is None):
         raise ConfigError("options", ["give either --model BUNDLE, or --cfg FILE --weights FILE"])
     if model is not None:
         return open_bundle(model)
     assert cfg is not None
-    return open_darknet(cfg, weights, _class_names(cfg, dataset))
+    return open_darknet(cfg, weights, _class_names(cfg, dataset) if dataset or classes is None else classes)
 
 
 def image_size(text: str | None, default: tuple[int, int]) -> tuple[int, int]:
@@ -66,6 +78,9 @@ def image_size(text: str | None, default: tuple[int, int]) -> tuple[int, int]:
 
 def _class_names(cfg: str, dataset: str | None) -> tuple[str, ...]:
     """Class names of a bare cfg: the card's, or numbers."""
+    from yolo_dist.darknet.cfg import Yolo, read_cfg
+    from yolo_dist.data.card import find_card
+
     if dataset is not None:
         return find_card(dataset).classes
     heads = [layer for layer in read_cfg(cfg).layers if isinstance(layer, Yolo)]

@@ -1,18 +1,17 @@
-"""Commands about whole runs: demo, doctor, run, report."""
+"""Commands about whole runs: demo, doctor, run, report.
 
-from typing import Annotated
+What takes seconds to import is imported where it is used, so that help is quick.
+"""
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from yolo_dist.cli import show
 from yolo_dist.cli.options import Json, Overrides
-from yolo_dist.demo import run_demo
-from yolo_dist.doctor import examine
-from yolo_dist.pipeline import check as check_recipe
-from yolo_dist.pipeline import run as run_recipe
-from yolo_dist.recipe import read_recipe
-from yolo_dist.report import build_report
-from yolo_dist.storage import location
+
+if TYPE_CHECKING:
+    from yolo_dist.recipe import Recipe
 
 
 def demo(
@@ -25,9 +24,12 @@ def demo(
 
     Example: yolo-dist demo
     """
-    recipe, results = run_demo(storage, data, overrides or [])
+    from yolo_dist.demo import run_demo
+
+    with show.progress_apart(as_json):
+        recipe, results = run_demo(storage, data, overrides or [])
     show.results(results, as_json)
-    typer.echo(f"report: {location(recipe.storage) / recipe.name / 'report.html'}", err=as_json)
+    _point_to_report(recipe, as_json)
 
 
 def doctor(as_json: Json = False) -> None:
@@ -35,6 +37,8 @@ def doctor(as_json: Json = False) -> None:
 
     Example: yolo-dist doctor
     """
+    from yolo_dist.doctor import examine
+
     findings = examine()
     if as_json:
         show.as_json([vars(finding) for finding in findings])
@@ -55,16 +59,21 @@ def run(
 
     Example: yolo-dist run launch/bccd.yaml tuned.epochs=30 cluster.workers=1
     """
+    from yolo_dist import pipeline
+    from yolo_dist.recipe import read_recipe
+
     loaded = read_recipe(recipe, overrides)
     if check:
-        inputs = check_recipe(loaded)
+        inputs = pipeline.check(loaded)
         typer.echo(
             f"{recipe}: {len(loaded.stages)} stages on {len(inputs.train):,} training and "
             f"{len(inputs.validation):,} validation images: nothing wrong"
         )
         return
-    show.results(run_recipe(loaded), as_json)
-    typer.echo(f"report: {location(loaded.storage) / loaded.name / 'report.html'}", err=as_json)
+    with show.progress_apart(as_json):
+        results = pipeline.run(loaded)
+    show.results(results, as_json)
+    _point_to_report(loaded, as_json)
 
 
 def report(run_folder: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URL of a run.")]) -> None:
@@ -72,4 +81,12 @@ def report(run_folder: Annotated[str, typer.Argument(metavar="RUN", help="Folder
 
     Example: yolo-dist report runs/bccd
     """
-    typer.echo(f"report: {build_report(location(run_folder))}")
+    from yolo_dist.report import build_report
+
+    typer.echo(f"report: {build_report(run_folder)}")
+
+
+def _point_to_report(recipe: "Recipe", as_json: bool) -> None:
+    from yolo_dist.storage import location
+
+    typer.echo(f"report: {location(recipe.storage) / recipe.name / 'report.html'}", err=as_json)

@@ -3,15 +3,16 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from yolo_dist.pipeline import StageResult
+if TYPE_CHECKING:
+    from yolo_dist.pipeline import StageResult
 
 PLAIN_WIDTH = 120
 
@@ -36,7 +37,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
     console().print(drawn)
 
 
-def results(stages: Sequence[StageResult], json_wanted: bool) -> None:
+def results(stages: "Sequence[StageResult]", json_wanted: bool) -> None:
     """Print what each stage of a run measured."""
     if json_wanted:
         as_json([asdict(stage) for stage in stages])
@@ -63,6 +64,16 @@ def results(stages: Sequence[StageResult], json_wanted: bool) -> None:
 def decimal(value: float | None) -> str:
     """A metric with three places, or a dash where there is none."""
     return "–" if value is None else f"{value:.3f}"
+
+
+@contextmanager
+def progress_apart(json_wanted: bool) -> Iterator[None]:
+    """Send what is said on the way to standard error, if standard output is for JSON."""
+    if not json_wanted:
+        yield
+        return
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 @contextmanager

@@ -8,6 +8,7 @@ neighbouring layers appears anywhere else.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from yolo_dist.darknet.cfg import (
 
 Channels = NDArray[np.int64]
 """Channel numbers, one for each channel of a layer, int64 [C]; equal numbers are tied channels."""
+
+Scope = Literal["classic", "full"]
+"""`classic` leaves out what the original left out; `full` takes all that the graph allows."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,12 @@ class ChannelGraph:
                 numbers, counts = np.unique(channels, return_counts=True)
                 repeated[numbers[counts > 1]] = True
         return repeated
+
+
+def plain_convolutions(graph: ChannelGraph, scope: Scope) -> list[int]:
+    """Convolutions that no shortcut ties and whose channels may go; the classic scope leaves some out."""
+    left_out = graph.tied() | (graph.classic_exclusions() if scope == "classic" else frozenset())
+    return [layer for layer in graph.convolutions() if layer not in left_out and not graph.is_frozen(layer)]
 
 
 def passes_channels_through(layer: Layer, in_channels: int) -> bool:

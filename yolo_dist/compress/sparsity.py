@@ -3,7 +3,7 @@
 Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import BatchNorm2d
 
-from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.graph import ChannelGraph, plain_convolutions
 from yolo_dist.config import Config
 from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
@@ -44,8 +44,7 @@ class SparsityConfig(Config):
 
 def sparsity_candidates(graph: ChannelGraph) -> list[int]:
     """Convolutions whose γ sparse training shrinks in scope `normal`: plain ones in classic scope (ALGORITHMS §4)."""
-    left_out = graph.tied() | graph.classic_exclusions()
-    return [index for index in graph.convolutions() if index not in left_out]
+    return plain_convolutions(graph, "classic")
 
 
 def absolute_gammas(network: Network, layers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
@@ -97,9 +96,9 @@ class SparsityPenalty:
 
     def add_to_gradients(self, step: int) -> None:
         """Add the penalty of optimizer step `step` to every candidate's `.grad`."""
-        signs = torch._foreach_sign([gamma.detach() for gamma in self.gammas])
-        gradients = [gamma.grad for gamma in self.gammas if gamma.grad is not None]
-        torch._foreach_add_(gradients, signs, alpha=float(self.factors[step]))
+        reached = [(gamma.grad, gamma.detach()) for gamma in self.gammas if gamma.grad is not None]
+        signs = torch._foreach_sign([gamma for _, gamma in reached])
+        torch._foreach_add_([gradient for gradient, _ in reached], signs, alpha=float(self.factors[step]))
 
 
 @dataclass(frozen=True)
@@ -125,9 +124,11 @@ class Gauge:
         edges = [round(float(edge), 6) for edge in HISTOGRAM_EDGES]
         return asdict(self) | {"histogram": {"edges": edges, "counts": self.histogram}}
 
-    def __str__(self) -> str:
-        verdict = f"ready to {self.prunable:.0%}" if self.verdict == "ready" else self.verdict
-        return f"γ<0.01: {self.below['1e-2']:.0%}, {verdict}"
+
+def describe_gauge(gauge: Mapping[str, Any]) -> str:
+    """A gauge's JSON object in a few words: not yet, ready to P %, overdone."""
+    verdict = f"ready to {gauge['prunable']:.0%}" if gauge["verdict"] == "ready" else gauge["verdict"]
+    return f"γ<0.01: {gauge['below']['1e-2']:.0%}, {verdict}"
 
 
 def measure_sparsity(gammas: dict[int, NDArray[np.float32]]) -> Gauge:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 LARGEST_POSITION = 1e7
 """Pixels; float32 holds no half pixels beyond."""
 
+ANY_CLASS = -1
+"""Label of a box to ignore whatever is detected in it: a region, not an object."""
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -16,7 +19,7 @@ class Boxes:
 
     Attributes:
         xyxy: left, top, right, bottom in pixels, float32 [n, 4].
-        labels: class numbers, int32 [n].
+        labels: class numbers, int32 [n]; `ANY_CLASS` only with `ignore`.
         ignore: crowds, ignored regions and difficult objects, bool [n]: metrics neither count nor punish them,
             losses skip them.
     """

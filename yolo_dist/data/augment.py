@@ -84,10 +84,10 @@ def jitter_colour(image: Pixels, config: AugmentConfig, generator: np.random.Gen
     """Hue, saturation and value each multiplied by a random factor, through a lookup table."""
     hue, saturation, value = 1 + generator.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
     levels = np.arange(256)
-    table = np.stack([levels * hue % 180, np.minimum(levels * saturation, 255), np.minimum(levels * value, 255)], 1)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    changed = cv2.LUT(hsv, table.astype(np.uint8)[None])
-    return np.asarray(cv2.cvtColor(changed, cv2.COLOR_HSV2RGB), np.uint8)
+    tables = (levels * hue % 180, np.minimum(levels * saturation, 255), np.minimum(levels * value, 255))
+    channels = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    changed = [cv2.LUT(one, table.astype(np.uint8)) for one, table in zip(channels, tables, strict=True)]
+    return np.asarray(cv2.cvtColor(cv2.merge(changed), cv2.COLOR_HSV2RGB), np.uint8)
 
 
 def random_affine(
@@ -147,22 +147,26 @@ def mosaic(
     for number, (image, boxes) in enumerate(tiles):
         height, width = image.shape[:2]
         scale = plan_letterbox(width, height, size).scale
-        scaled = np.empty((max(1, round(height * scale)), max(1, round(width * scale)), 3), np.uint8)
-        resize_into(image, scaled)
-        left = x if number % 2 else x - scaled.shape[1]
-        top = y if number // 2 else y - scaled.shape[0]
-        _paste(scaled, canvas, left, top)
+        left = float(x if number % 2 else x - width * scale)
+        top = float(y if number // 2 else y - height * scale)
+        _lay(image, canvas, scale, left, top)
         shift = np.array([left, top, left, top], np.float32)
         moved = Boxes(boxes.xyxy * np.float32(scale) + shift, boxes.labels, boxes.ignore)
         placed.append(cut(moved, *size))
     return canvas, join(placed)
 
 
-def _paste(image: Pixels, canvas: Pixels, left: int, top: int) -> None:
-    """Write the part of an image that lies on the canvas."""
-    right, bottom = min(left + image.shape[1], canvas.shape[1]), min(top + image.shape[0], canvas.shape[0])
-    x, y = max(left, 0), max(top, 0)
-    canvas[y:bottom, x:right] = image[y - top : bottom - top, x - left : right - left]
+def _lay(image: Pixels, canvas: Pixels, scale: float, left: float, top: float) -> None:
+    """Scale the part of an image that lies on the canvas, and write it there."""
+    origin = np.array([left, top, left, top])
+    sides = np.array(image.shape[1::-1])
+    corners = origin + scale * np.array([0, 0, *sides])
+    window = np.clip(corners.round(), 0, np.tile(canvas.shape[1::-1], 2)).astype(int)
+    source = ((window - origin) / scale).round().astype(int)
+    start = np.clip(source[:2], 0, sides - 1)
+    end = np.clip(source[2:], start + 1, sides)
+    part = image[start[1] : end[1], start[0] : end[0]]
+    resize_into(part, canvas[window[1] : window[3], window[0] : window[2]])
 
 
 def join(parts: Sequence[Boxes]) -> Boxes:

@@ -96,7 +96,7 @@ def convert(
     config = config or ConvertConfig()
     target = location(str(destination)) / split
     if (target / MANIFEST).exists() and not config.overwrite:
-        raise ConversionError(f"{target}: is converted already; allow overwriting to replace it")
+        raise ConversionError(f"{target}: is converted already; replace it with --overwrite")
     index = index_split(card, location(str(source)), card.split(split))
     total, tally, records = len(index), Tally(), list[ShardRecord]()
     with publish_folder(target, last=MANIFEST) as folder:
@@ -228,7 +228,7 @@ def _check_quality(tally: Tally, config: ConvertConfig, place: str) -> None:
             examples = "; ".join(str(rejection) for rejection in bad[:3])
             raise ConversionError(
                 f"{place}: {len(bad)} of {total} {what} are bad, more than {config.max_bad:.0%}; "
-                f"mend them or allow more (max_bad). First: {examples}"
+                f"mend them or allow more with --max-bad. First: {examples}"
             )
     if not tally.images:
         raise ConversionError(f"{place}: no usable image is left")

@@ -54,7 +54,7 @@ def read_header(data: bytes, source: str = "image") -> ImageHeader:
         with Image.open(io.BytesIO(data)) as image:
             (width, height), mode, kind = image.size, image.mode, image.format or ""
             pixels_start = image.fp.tell() if image.fp is not None else 0
-            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+            orientation = _orientation(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{source}: has more than {MAX_PIXELS} pixels; scale it down") from None
     except UnidentifiedImageError:
@@ -65,7 +65,16 @@ def read_header(data: bytes, source: str = "image") -> ImageHeader:
         raise ImageError(f"{source}: {width}×{height} is more than {MAX_PIXELS} pixels; scale it down")
     if kind in _PREMATURE_END and data.rfind(_PREMATURE_END[kind], pixels_start) < 0:
         raise ImageError(f"{source}: truncated after {len(data)} bytes; replace or remove it")
-    return ImageHeader(width, height, orientation if 1 <= orientation <= 8 else 1, mode, kind)
+    return ImageHeader(width, height, orientation, mode, kind)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 where there is none, or the EXIF block is damaged, which harms no pixel."""
+    try:
+        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow's parsers raise anything on damaged files
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def decode_image(

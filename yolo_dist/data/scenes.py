@@ -16,9 +16,11 @@ from yolo_dist.data.annotations import Boxes
 
 CLASSES = ("circle", "square", "triangle")
 _CORNERS = (48, 4, 3)
+_UPRIGHT = (0.0, np.pi / 4, -np.pi / 2)  # direction of the first corner
 _PLACEMENTS = 20
 _SUBPIXEL_BITS = 8
 _OVERSAMPLING = 4
+_CONTRAST = 90  # distance of an object's colour from the background's, in RGB levels
 _LAYOUT, _PIXELS = 0, 1
 
 
@@ -33,15 +35,17 @@ class SceneSettings(Config):
     """Image width in pixels."""
     height: int = Field(default=160, ge=32, le=4096)
     """Image height in pixels."""
-    objects: tuple[int, int] = (2, 6)
+    objects: tuple[int, int] = (2, 5)
     """Fewest and most objects in an image."""
-    diameter: tuple[float, float] = (24.0, 64.0)
+    diameter: tuple[float, float] = (32.0, 72.0)
     """Smallest and largest circle around an object, in pixels."""
-    overlap: float = Field(default=0.15, ge=0, le=1)
+    rotation: float = Field(default=25.0, ge=0, le=180)
+    """Largest turn either way from upright, in degrees."""
+    overlap: float = Field(default=0.1, ge=0, le=1)
     """Largest IoU of two objects' boxes."""
-    distractors: tuple[int, int] = (1, 4)
+    distractors: tuple[int, int] = (0, 3)
     """Fewest and most crosses and bars, which belong to no class."""
-    noise: float = Field(default=8.0, ge=0)
+    noise: float = Field(default=6.0, ge=0)
     """Standard deviation of the pixel noise, in grey levels."""
     quality: int = Field(default=92, ge=1, le=100)
     """JPEG quality."""
@@ -124,7 +128,9 @@ class Scene:
         margin = radius * 0.7
         sides = (self.settings.width, self.settings.height)
         centre = [float(generator.uniform(min(margin, side / 2), max(side - margin, side / 2))) for side in sides]
-        return Shape(int(generator.integers(len(CLASSES))), (centre[0], centre[1]), radius, generator.uniform(0, 7))
+        label = int(generator.integers(len(CLASSES)))
+        turn = np.deg2rad(generator.uniform(-1, 1) * self.settings.rotation)
+        return Shape(label, (centre[0], centre[1]), radius, float(_UPRIGHT[label] + turn))
 
     def _is_free(self, shape: Shape, others: list[Shape]) -> bool:
         return all(_iou(shape.xyxy, other.xyxy) <= self.settings.overlap for other in others)
@@ -152,7 +158,7 @@ def _contrasting(background: NDArray[np.float64], generator: np.random.Generator
     """A random colour that can be told from the background."""
     while True:
         colour = generator.uniform(0, 255, 3)
-        if np.linalg.norm(colour - background) > 70:
+        if np.linalg.norm(colour - background) > _CONTRAST:
             return tuple(float(value) for value in colour)
 
 

@@ -9,7 +9,7 @@ from faster_coco_eval.core.coco import COCO
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 from numpy.typing import NDArray
 
-from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.annotations import ANY_CLASS, Boxes
 from yolo_dist.evaluate.nms import Detections
 
 IOU_50, IOU_75 = 0, 5
@@ -29,7 +29,8 @@ def interpolated_precision(
 
     Args:
         truth: boxes of each image. Those marked `ignore` are the protocol's crowds: they need not be found, and
-            detections inside them are no mistakes. The area of an object is that of its box.
+            detections inside them are no mistakes, those of any class where the label is `ANY_CLASS`. The area of an
+            object is that of its box.
         detections: of the same images in the same order.
         classes: how many there are.
         max_detections: the best ones of each image and class that count.
@@ -40,7 +41,7 @@ def interpolated_precision(
     """
     frame = {"images": [{"id": n} for n in range(len(truth))], "categories": [{"id": n} for n in range(classes)]}
     evaluation = COCOeval_faster(
-        COCO(frame | {"annotations": _numbered(_objects(truth))}),
+        COCO(frame | {"annotations": _numbered(_objects(truth, classes))}),
         COCO(frame | {"annotations": _numbered(_found(detections))}),
         "bbox",
     )
@@ -86,10 +87,11 @@ def _as_reference(curves: NDArray[np.float64], at_second: NDArray[np.float64]) -
     return np.where((curves == 1.0) & (at_second < 1.0), PRECISION_OF_ONE, curves)
 
 
-def _objects(truth: Sequence[Boxes]) -> Iterator[Annotation]:
+def _objects(truth: Sequence[Boxes], classes: int) -> Iterator[Annotation]:
     for image, boxes in enumerate(truth):
         for box, label, ignore in zip(xywh(boxes.xyxy).tolist(), boxes.labels.tolist(), boxes.ignore, strict=True):
-            yield _annotation(image, label, box) | {"iscrowd": int(ignore)}
+            for number in range(classes) if label == ANY_CLASS else (label,):
+                yield _annotation(image, number, box) | {"iscrowd": int(ignore)}
 
 
 def _found(detections: Sequence[Detections]) -> Iterator[Annotation]:

@@ -7,7 +7,7 @@ import numpy as np
 from faster_coco_eval.core import mask
 from numpy.typing import NDArray
 
-from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.annotations import ANY_CLASS, Boxes
 from yolo_dist.evaluate.coco import xywh
 from yolo_dist.evaluate.nms import Detections
 
@@ -57,7 +57,7 @@ def match(truth: Boxes, found: Detections) -> tuple[NDArray[np.bool_], NDArray[n
     """Match detections, best first within each class, with the objects of their image as the COCO protocol does.
 
     Each takes the free object of its class that it overlaps most, the later one of equals, if the IoU reaches 0.5; a
-    box marked `ignore` takes any number of the rest.
+    box marked `ignore` takes any number of the rest of its class, or of all classes where its label is `ANY_CLASS`.
 
     Returns:
         Whether each detection is right and whether it counts at all, both bool [n].
@@ -66,7 +66,7 @@ def match(truth: Boxes, found: Detections) -> tuple[NDArray[np.bool_], NDArray[n
     if not len(truth) or not len(found):
         return right, counts
     overlaps = np.asarray(mask.iou(xywh(found.xyxy), xywh(truth.xyxy), truth.ignore.astype(int).tolist()))
-    overlaps[found.labels[:, None] != truth.labels] = 0.0
+    overlaps[(found.labels[:, None] != truth.labels) & (truth.labels != ANY_CLASS)] = 0.0
     free = np.where(truth.ignore, 0.0, overlaps)
     for row in np.flatnonzero((free >= IOU).any(axis=1)):
         taken = len(truth) - 1 - int(np.argmax(free[row, ::-1]))

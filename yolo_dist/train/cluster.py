@@ -1,5 +1,6 @@
 """Run a function on a group of Ray Train workers: one path for one worker, many, CPU and GPU."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def run_on_workers(
         scaling_config=ray.train.ScalingConfig(
             num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
         ),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # its annotation is that of the older API
             name=name,
             storage_path=str(checkpoints),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
@@ -84,7 +85,7 @@ def connect(cluster: ClusterConfig) -> None:
         environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         ray.init(
             address=address,
-            logging_level="warning",
+            logging_level=logging.WARNING,
             runtime_env={"env_vars": environment},
         )
     if address == "local":

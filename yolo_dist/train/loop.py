@@ -28,7 +28,7 @@ from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import Batch, Loader
 from yolo_dist.data.shards import ShardSet
-from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.errors import ConfigError, NonFiniteLoss
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
@@ -62,6 +62,9 @@ class Trainer:
         image_size: (width, height) of the input in pixels.
         workers: this worker's place in its group.
         threads: threads that decode and augment ahead of the network.
+
+    Raises:
+        ConfigError: a sparse stage for a network that has nothing to make sparse.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class Trainer:
         self.image_size = image_size
         self.workers = workers or Workers()
         self.device = self.workers.device
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.network: Network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.model = self._distributed()
         self.average = ExponentialAverage(self.network)
         self.loader = Loader(
@@ -106,12 +109,11 @@ class Trainer:
         """Train one epoch.
 
         Raises:
-            NonFiniteLoss: the loss became NaN or infinite.
+            NonFiniteLoss: the loss or a weight became NaN or infinite.
         """
         torch.manual_seed(
             np.random.SeedSequence([self.config.seed, self.epoch, self.workers.rank]).generate_state(1)[0]
         )
-        self.network.train()
         started = time.perf_counter()
         terms = torch.zeros(len(TERMS), device=self.device)
         images = 0
@@ -122,6 +124,7 @@ class Trainer:
                 self._require_finite(terms, step)
         self._require_finite(terms, self.loader.steps - 1)
         self._average_statistics()
+        self._require_finite_weights()
         totals = self.workers.sum(torch.cat([terms, torch.tensor([float(images)], device=self.device)])).tolist()
         seconds = time.perf_counter() - started
         self.epoch += 1
@@ -160,7 +163,9 @@ class Trainer:
         if self.workers.size == 1:
             return self.network
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.network, device_ids=devices, **{LOCAL_BUFFERS: False})
+        options: dict[str, Any] = {"device_ids": devices, LOCAL_BUFFERS: False}
+        distributed: torch.nn.Module = DistributedDataParallel(self.network, **options)
+        return distributed
 
     def _prepare_sparsity(self) -> None:
         config, rates = self.config.sparsity, self.schedule.rates()
@@ -169,6 +174,8 @@ class Trainer:
         factor = resolve_factor(config, rates, momentum)
         self.gamma_travel = travel(factor, rates, momentum, config.decay)
         self.candidates = sparsity_candidates(ChannelGraph.from_cfg(self.network.cfg))
+        if not self.candidates:
+            raise ConfigError("sparsity", ["no convolution of this network is free of shortcuts; leave the block out"])
         gammas = [batch_norm(self.network, layer).weight for layer in self.candidates]
         self.penalty = SparsityPenalty(gammas, factor * decay_curve(config.decay, len(rates)))
 
@@ -192,14 +199,15 @@ class Trainer:
         with nullcontext() if complete or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
             loss = self._loss(batch, images, self.schedule.iou_share(optimizer_step))
             # DDP averages gradients over workers; the loss terms are shares of a sum
-            (loss.total * (self.workers.size * images / self._images_of_group(group))).backward()  # type: ignore[no-untyped-call]
+            (loss.total * (self.workers.size * images / self._images_of_group(group))).backward()
         if complete:
             self._optimizer_step(optimizer_step)
         return loss.terms
 
     def _loss(self, batch: Batch, global_images: int, iou_share: float) -> Loss:
         batch = batch.to(self.device, non_blocking=True)
-        # a worker without a share of a short last batch still takes part in the group's messages
+        # a worker without a share of a short last batch still takes part in the group's messages, but learns nothing
+        self.network.train(len(batch) > 0)
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(pixels)
@@ -239,6 +247,11 @@ class Trainer:
             "lower optimizer.learning_rate, or switch autocast off"
         )
 
-
-def _seed_of(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    def _require_finite_weights(self) -> None:
+        """The last step of an epoch has no loss after it that would show what it did."""
+        tensors = self.average.network.state_dict().values()
+        if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
+            raise NonFiniteLoss(
+                f"weights are not finite after epoch {self.epoch + 1}; lower optimizer.learning_rate, "
+                "or switch autocast off"
+            )

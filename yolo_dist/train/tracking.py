@@ -7,8 +7,9 @@ from typing import Any, Literal, Self
 import wandb
 from upath import UPath
 
+from yolo_dist.compress.sparsity import describe_gauge
 from yolo_dist.config import Config
-from yolo_dist.storage import publish
+from yolo_dist.storage import is_remote, publish
 
 
 class WandbConfig(Config):
@@ -51,6 +52,7 @@ class Tracker:
             self.wandb = wandb.init(
                 project=self.config.wandb.project,
                 mode=self.config.wandb.mode,
+                dir=self._folder(),
                 id=f"{self.run}-{self.stage}",
                 name=self.stage,
                 group=self.run,
@@ -63,10 +65,18 @@ class Tracker:
         if self.wandb is not None:
             self.wandb.finish()
 
+    def _folder(self) -> str | None:
+        """Where Weights & Biases keeps its files: beside the run, or where it always does if that is elsewhere."""
+        if is_remote(self.metrics):
+            return None
+        self.metrics.parent.mkdir(parents=True, exist_ok=True)
+        return str(self.metrics.parent)
+
     def log(self, line: dict[str, Any]) -> None:
         """Record an epoch (see docs/design.md for its keys) and tell the person who watches."""
-        repeated = [old for old in self.lines if (old["stage"], old["epoch"]) == (self.stage, line["epoch"])]
-        self.lines = [old for old in self.lines if old not in repeated] + [{"stage": self.stage, **line}]
+        # lines of this stage from here on are those of an earlier attempt
+        earlier = [old for old in self.lines if old["stage"] != self.stage or old["epoch"] < line["epoch"]]
+        self.lines = [*earlier, {"stage": self.stage, **line}]
         publish(self.metrics, "".join(json.dumps(old) + "\n" for old in self.lines))
         if self.wandb is not None:
             self.wandb.log(_flat(line), step=line["epoch"])
@@ -94,7 +104,7 @@ def describe(stage: str, line: dict[str, Any]) -> str:
     if "map50" in line:
         parts.append(f"mAP50 {line['map50']:.3f}, mAP {line['map']:.3f}")
     if "gauge" in line:
-        parts.append(f"γ<0.01: {line['gauge']['below']['1e-2']:.0%}, {line['gauge']['verdict']}")
+        parts.append(describe_gauge(line["gauge"]))
     return "  ".join(parts)
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+"""On x86, and the last on ARM."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def bfloat16_is_fast(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    capabilities = torch.cpu.get_capabilities()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
     return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
 
 

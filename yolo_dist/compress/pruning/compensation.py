@@ -17,7 +17,7 @@ from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.darknet.cfg import Route, Shortcut, SqueezeExcite, sources
-from yolo_dist.darknet.layers import Convolution
+from yolo_dist.darknet.layers import Addition, Convolution
 from yolo_dist.darknet.network import Network
 
 
@@ -29,15 +29,20 @@ def compensate(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -
     for index, layer in enumerate(network.layers):
         incoming = _incoming(network, graph, index, constants)
         if isinstance(layer, Convolution):
-            removed = torch.from_numpy(~kept[graph.outputs[index]])
-            constants.append(_emitted(layer, incoming, graph.is_depthwise(index)) * removed)
+            constants.append(_emitted(layer, incoming, graph.is_depthwise(index)) * _removed(graph, index, kept))
             if not graph.is_depthwise(index):
                 _absorb(layer, incoming)
         elif isinstance(network.cfg.layers[index], SqueezeExcite):
             constants.append(torch.zeros_like(incoming))
+        elif isinstance(layer, Addition):
+            constants.append(layer.activation(incoming) * _removed(graph, index, kept))
         else:
             constants.append(incoming)
     return network
+
+
+def _removed(graph: ChannelGraph, index: int, kept: NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(~kept[graph.outputs[index]])
 
 
 def _incoming(network: Network, graph: ChannelGraph, index: int, constants: Sequence[Tensor]) -> Tensor:
@@ -48,7 +53,7 @@ def _incoming(network: Network, graph: ChannelGraph, index: int, constants: Sequ
         return torch.zeros(len(graph.inputs[index]), dtype=torch.float64)
     read = [constants[origin] for origin in origins]
     if isinstance(layer, Shortcut):
-        return network.layers[index].activation(torch.stack(read).sum(dim=0))  # type: ignore[operator, no-any-return]
+        return torch.stack(read).sum(dim=0)
     if isinstance(layer, Route):
         return torch.cat([constant.chunk(layer.groups)[layer.group_id] for constant in read])
     return read[0]
@@ -56,14 +61,23 @@ def _incoming(network: Network, graph: ChannelGraph, index: int, constants: Sequ
 
 def _emitted(layer: Convolution, incoming: Tensor, depthwise: bool) -> Tensor:
     """The constant that each channel of a convolution emits once nothing but constants reaches it, float64 [C]."""
-    if layer.norm is None:
-        return torch.zeros(layer.conv.out_channels, dtype=torch.float64)
-    emitted = layer.norm.bias.double()
+    bias = layer.conv.bias if layer.norm is None else layer.norm.bias
+    assert bias is not None
+    emitted = bias.to(torch.float64, copy=True)  # activations work in place
     if depthwise:
-        response = layer.conv.weight.double().sum(dim=(1, 2, 3)) * incoming - layer.norm.running_mean.double()  # type: ignore[union-attr]
-        scale = layer.norm.weight.double() / (layer.norm.running_var.double() + layer.norm.eps).sqrt()  # type: ignore[union-attr]
-        emitted = emitted + scale * response
+        emitted += _filtered(layer, incoming)
     return layer.activation(emitted)  # type: ignore[no-any-return]
+
+
+def _filtered(layer: Convolution, incoming: Tensor) -> Tensor:
+    """What a depthwise convolution makes of constant channels, before its bias or β, float64 [C]."""
+    response = layer.conv.weight.double().sum(dim=(1, 2, 3)) * incoming
+    if layer.norm is None:
+        return response
+    assert layer.norm.running_mean is not None
+    assert layer.norm.running_var is not None
+    scale = layer.norm.weight.double() / (layer.norm.running_var.double() + layer.norm.eps).sqrt()
+    return scale * (response - layer.norm.running_mean.double())
 
 
 def _absorb(layer: Convolution, incoming: Tensor) -> None:

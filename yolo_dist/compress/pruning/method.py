@@ -1,14 +1,14 @@
 """The pruning methods by name, and what all of them are asked."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.graph import ChannelGraph, Scope
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.config import Config
 
@@ -23,7 +23,7 @@ class PruneConfig(Config):
     """Name of a registered method."""
     percent: Annotated[float, Ge(0), Lt(1)] = 0.5
     """Share of the candidates' channels to cut."""
-    scope: Literal["classic", "full"] = "classic"
+    scope: Scope = "classic"
     """`classic` leaves out what the original left out; `full` cuts wherever the channel graph allows it."""
     compensate: bool = True
     """Push the constant that a cut channel still emits into the layers that read it."""

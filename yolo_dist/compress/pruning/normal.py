@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.graph import ChannelGraph, plain_convolutions
 from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.errors import LayerWouldVanish, PruneError
@@ -29,20 +29,10 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     return PrunePlan.from_masks(masks, method="normal", percent=config.percent, threshold=float(threshold))
 
 
-def plain_convolutions(graph: ChannelGraph, scope: str) -> list[int]:
-    """Convolutions that no shortcut ties; the classic scope leaves some out (see `ChannelGraph`)."""
-    left_out = graph.tied() | (graph.classic_exclusions() if scope == "classic" else frozenset())
-    return [
-        layer
-        for layer in graph.convolutions()
-        if layer not in left_out and not graph.frozen[graph.outputs[layer]].all()
-    ]
-
-
 def _largest_percent(importance: Importance, candidates: list[int]) -> float:
     """The largest percent, to 0.001, whose threshold leaves every layer its best channel."""
     ordered = np.sort(np.concatenate([importance[layer] for layer in candidates]))
     weakest = min(float(importance[layer].max()) for layer in candidates)
     last = int(np.searchsorted(ordered, weakest, side="right")) - 1
-    thousandths = np.arange(1000)
-    return float(thousandths[(len(ordered) * thousandths / 1000).astype(int) <= last].max() / 1000)
+    percents = np.arange(1000) / 1000
+    return float(percents[(len(ordered) * percents).astype(int) <= last].max())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from yolo_dist.compress.graph import ChannelGraph
-from yolo_dist.darknet.layers import Convolution
+from yolo_dist.darknet.layers import Addition, Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters, count_weight_floats, infer_shapes
 from yolo_dist.errors import ProofError
@@ -83,7 +83,7 @@ def largest_difference(
     """
     with torch.inference_mode(), _evaluating(network), _evaluating(compact), _masked(network, graph, kept):
         pairs = list(zip(network(images), compact(images), strict=True))
-    difference = max(float((masked - small).abs().max()) for masked, small in pairs)
+    difference = float(torch.stack([(masked - small).abs().max() for masked, small in pairs]).max())
     if not difference <= TOLERANCE:
         raise ProofError(
             f"the masked and the pruned network differ by {difference:.3g}, more than {TOLERANCE:g}; nothing was "
@@ -120,7 +120,7 @@ def changed_channels(before: Network, after: Network) -> tuple[dict[str, int], .
 
 @contextmanager
 def _masked(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -> Iterator[None]:
-    """Every convolution's cut channels give zero while the context lasts."""
+    """Cut channels of convolutions give zero while the context lasts; those of sums too: they may have an activation."""
 
     def mask_outputs(mask: Tensor) -> Any:
         return lambda _module, _inputs, output: output * mask
@@ -130,7 +130,7 @@ def _masked(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -> I
             mask_outputs(torch.from_numpy(kept[graph.outputs[index]]).view(1, -1, 1, 1).to(torch.float32))
         )
         for index, layer in enumerate(network.layers)
-        if isinstance(layer, Convolution)
+        if isinstance(layer, Convolution | Addition)
     ]
     try:
         yield

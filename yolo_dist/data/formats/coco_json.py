@@ -3,7 +3,6 @@
 Category ids are sparse; classes are matched by category name. Boxes are left, top, width, height in pixels.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from upath import UPath
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.formats.folders import files_below, read_text
+from yolo_dist.data.formats.json_text import load_json
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
 from yolo_dist.errors import AnnotationError
 
@@ -50,15 +50,7 @@ def parse(text: str, classes: Mapping[str, int], place: str = "annotations") -> 
 
 
 def _load(text: str, place: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode())
-        raise AnnotationError(
-            f"{place}:{error.lineno}: byte {offset}: {error.msg}; the file is cut or damaged, fetch it again"
-        ) from None
-    except (RecursionError, ValueError) as error:
-        raise AnnotationError(f"{place}: not an annotation file: {error}") from None
+    content = load_json(text, place)
     if not isinstance(content, dict):
         raise AnnotationError(f"{place}: must be an object with images, annotations and categories")
     return content

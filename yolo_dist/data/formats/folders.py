@@ -6,7 +6,6 @@ from yolo_dist.data.annotations import Boxes, Reason, Rejection
 from yolo_dist.data.card import SplitSource
 from yolo_dist.data.formats.registry import AnnotatedImage
 from yolo_dist.errors import AnnotationError, DataError
-from yolo_dist.storage import is_remote
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -39,8 +38,7 @@ def files_below(root: UPath, folder: str) -> list[str]:
     if not top.is_dir():
         raise DataError(f"{top}: no such folder; the source must be the root of the dataset as downloaded")
     base = top.path.rstrip("/")
-    found = top.fs.find(base)
-    return sorted(name[len(base) :].lstrip("/") if is_remote(top) else name[len(base) + 1 :] for name in found)
+    return sorted(name.removeprefix(base).lstrip("/") for name in top.fs.find(base))
 
 
 def listed_images(root: UPath, source: SplitSource, files: dict[str, UPath]) -> list[str]:

@@ -1,0 +1,249 @@
+"""Recipes: what may stand in one, and that every mistake is reported at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolo_dist.errors import ConfigError
+from yolo_dist.recipe import PruneStage, Recipe, TrainStage, make_recipe, read_recipe
+from yolo_dist.resources import resource_folder
+
+RECIPE = """
+name: hand-tiny
+dataset: hand
+shards: data/hand
+model: yolov3-tiny
+stages:
+  - {id: base, kind: train, epochs: 60, augment: &augment {mosaic: 0.5}}
+  - {id: sparse, kind: train, epochs: 30, augment: *augment, sparsity: {scope: normal, factor: 1.0e-3}}
+  - {id: pruned, kind: prune, method: normal, percent: 0.6}
+  - {id: tuned, kind: train, epochs: 20}
+"""
+
+
+def recipe(*overrides: str, **changes: Any) -> Recipe:
+    return make_recipe(yaml.safe_load(RECIPE) | changes, "hand.yaml", list(overrides))
+
+
+def problems_of(*overrides: str, **changes: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        recipe(*overrides, **changes)
+    assert caught.value.source == "hand.yaml"
+    return caught.value.problems
+
+
+def stages(*changes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"id": f"stage{number}", "kind": "train"} | change for number, change in enumerate(changes)]
+
+
+def train_stage(found: Recipe, number: int) -> TrainStage:
+    stage = found.stages[number]
+    assert isinstance(stage, TrainStage)
+    return stage
+
+
+def test_a_recipe_says_which_stages_there_are() -> None:
+    found = recipe()
+    assert [(stage.id, type(stage)) for stage in found.stages] == [
+        ("base", TrainStage),
+        ("sparse", TrainStage),
+        ("pruned", PruneStage),
+        ("tuned", TrainStage),
+    ]
+    sparsity = train_stage(found, 1).sparsity
+    assert sparsity is not None
+    assert sparsity.factor == 0.001
+    assert found.image_size == (416, 416)
+
+
+def test_a_stage_starts_from_the_one_before_unless_it_names_another() -> None:
+    found = recipe(stages=stages({}, {}, {"from": "stage0"}))
+    assert [found.start_of(stage) for stage in found.stages] == [None, "stage0", "stage0"]
+
+
+def test_the_settings_of_a_stage_are_what_it_does_not_where_it_stands() -> None:
+    first, second = recipe(stages=stages({"epochs": 3}, {"epochs": 3, "from": "stage0"})).stages
+    assert first.settings() == second.settings()
+    assert "id" not in first.settings().model_dump()
+
+
+@pytest.mark.parametrize("path", sorted(resource_folder("launch").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_that_comes_with_the_package_is_valid(path: Path) -> None:
+    found = read_recipe(str(path))
+    assert found.name == path.stem
+    assert make_recipe(yaml.safe_load(found.to_yaml()), "again") == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"epochs": 3}, "epochs: unknown key", id="unknown key"),
+        pytest.param({"name": "../up"}, "name: String should match", id="a name that is a path"),
+        pytest.param({"name": None}, "name: Input should be a valid string", id="no name"),
+        pytest.param({"image_size": 100}, "image_size: width and height must be positive multiples of 32", id="size"),
+        pytest.param({"stages": []}, "stages: a recipe needs at least one stage", id="no stages"),
+        pytest.param({"stages": 5}, "stages: Input should be a valid tuple", id="stages that are a number"),
+        pytest.param({"stages": [5]}, "stages.0: Input should be", id="a stage that is a number"),
+        pytest.param({"stages": [{"id": "a"}]}, "stages.0: 'kind' is missing", id="no kind"),
+        pytest.param(
+            {"stages": [{"id": "a", "kind": "paint"}]},
+            "stages.0: 'kind' is 'paint', not one of 'train', 'prune'",
+            id="unknown kind",
+        ),
+        pytest.param({"stages": [{"kind": "train"}]}, "stages.0.id: required key is missing", id="no id"),
+        pytest.param({"stages": stages({"epochs": 0})}, "stages.0.epochs: Input should be greater", id="no epochs"),
+        pytest.param({"stages": stages({"percent": 0.5})}, "stages.0.percent: unknown key", id="key of another kind"),
+        pytest.param(
+            {"stages": stages({"sparsity": {"faktor": 1}})}, "stages.0.sparsity.faktor: unknown key", id="in a block"
+        ),
+        pytest.param(
+            {"stages": stages({"kind": "prune", "percent": 1})}, "stages.0.percent: Input should be less", id="percent"
+        ),
+        pytest.param(
+            {"stages": stages({}, {"id": "stage0"})},
+            "stages.1: an earlier stage has the same id (got 'stage0')",
+            id="twice",
+        ),
+        pytest.param(
+            {"stages": stages({"from": "stage1"}, {})},
+            "stages.0: from names no stage before this one",
+            id="from a later one",
+        ),
+        pytest.param({"stages": stages({"from": "stage0"})}, "stages.0: from names no stage", id="from itself"),
+        pytest.param({"cluster": {"workers": -1}}, "cluster.workers: Input should be greater", id="workers"),
+        pytest.param({"tracking": {"wandb": {"mode": "loud"}}}, "tracking.wandb.mode: Input should be", id="tracking"),
+        pytest.param({"model": "yolov3-tinny"}, "did you mean yolov3-tiny?", id="model"),
+    ],
+)
+def test_a_mistake_is_one_problem_that_names_its_place(changes: dict[str, Any], problem: str) -> None:
+    (found,) = problems_of(**changes)
+    assert problem in found
+    assert "\n" not in found
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    wrong = stages({"epochs": 0, "foo": 1}, {"id": "stage0"}, {"kind": "paint"}, {"from": "nowhere"})
+    problems = problems_of("nonsense", stages=wrong, dataset=5, colour="red", cluster={"workers": -1})
+    places = sorted(problem.partition(":")[0] for problem in problems)
+    assert places == sorted(
+        [
+            "nonsense",
+            "cluster.workers",
+            "colour",
+            "dataset",
+            "stages.0.epochs",
+            "stages.0.foo",
+            "stages.1",
+            "stages.2",
+            "stages.3",
+        ]
+    )
+
+
+def test_an_override_reaches_into_the_stage_of_that_id() -> None:
+    found = recipe("sparse.sparsity.factor=1e-3", "tuned.epochs=5")
+    sparsity = train_stage(found, 1).sparsity
+    assert sparsity is not None
+    assert sparsity.factor == 0.001
+    assert [train_stage(found, number).epochs for number in (0, 1, 3)] == [60, 30, 5]
+
+
+def test_an_override_reaches_the_top_level_and_blocks_that_are_not_there_yet() -> None:
+    found = recipe("image_size=[320, 256]", "cluster.workers=3", "tracking.wandb.project=hands", "name=other")
+    assert (found.name, found.image_size, found.cluster.workers) == ("other", (320, 256), 3)
+    assert found.tracking.wandb is not None
+    assert found.tracking.wandb.project == "hands"
+
+
+def test_the_last_of_several_overrides_of_a_key_counts() -> None:
+    assert train_stage(recipe("base.epochs=1", "base.epochs=2"), 0).epochs == 2
+
+
+def test_an_override_of_one_stage_leaves_another_that_shares_its_block_alone() -> None:
+    found = recipe("base.augment.mosaic=1")
+    assert [train_stage(found, number).augment.mosaic for number in (0, 1)] == [1.0, 0.5]
+
+
+def test_overrides_do_not_change_the_values_they_are_given() -> None:
+    values = yaml.safe_load(RECIPE)
+    make_recipe(values, "hand.yaml", ["base.augment.mosaic=1", "name=other", "cluster.workers=2"])
+    assert values == yaml.safe_load(RECIPE)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001", ".001", "1E-03", "'1e-3'"])
+def test_numbers_are_numbers_however_yaml_1_1_reads_them(text: str, tmp_path: Path) -> None:
+    (tmp_path / "hand.yaml").write_text(RECIPE.replace("1.0e-3", text))
+    overridden = recipe(f"sparse.sparsity.factor={text}")
+    for found in (overridden, read_recipe(str(tmp_path / "hand.yaml"))):
+        sparsity = train_stage(found, 1).sparsity
+        assert sparsity is not None
+        assert sparsity.factor == 0.001
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("epochs", "epochs: an override reads key=value or stage.key=value"),
+        ("=5", "=5: an override reads key=value or stage.key=value"),
+        ("base.=5", "base.=5: an override reads key=value or stage.key=value"),
+        ("base.epochs=[", "base.epochs=[: '[' is not a YAML value"),
+        ("stages.0.epochs=5", "stages.0.epochs=5: name a stage by its id, such as base.epochs=3"),
+        ("bass.epochs=5", "bass: unknown key"),
+        ("base.epoch=5", "stages.0.epoch: unknown key"),
+        ("base.epochs=", "stages.0.epochs: Input should be a valid integer (got None)"),
+    ],
+)
+def test_an_override_that_fits_nowhere_is_a_problem(override: str, problem: str) -> None:
+    assert problems_of(override) == [problem]
+
+
+def test_overrides_of_a_recipe_without_proper_stages_do_not_crash() -> None:
+    assert [problem.partition(":")[0] for problem in problems_of("base.epochs=5", stages=5)] == ["stages", "base"]
+
+
+@given(
+    epochs=st.integers(1, 1000),
+    percent=st.floats(0, 1, exclude_max=True),
+    factor=st.floats(1e-9, 1e3) | st.just("auto"),
+    scales=st.none() | st.tuples(st.floats(0.1, 1), st.floats(1, 3)),
+    model=st.sampled_from(
+        [{"zoo": "yolov4", "width": 0.25}, {"cfg": "a.cfg", "weights": "a.weights"}, {"bundle": "x/y"}]
+    ),
+    size=st.sampled_from([32, [320, 256], "416"]),
+    wandb=st.none() | st.fixed_dictionaries({"mode": st.sampled_from(["online", "offline", "disabled"])}),
+)
+def test_a_recipe_written_out_and_read_again_is_the_same(
+    epochs: int, percent: float, factor: Any, scales: Any, model: Any, size: Any, wandb: Any
+) -> None:
+    first = {"epochs": epochs, "sparsity": {"factor": factor}, "multi_scale": scales}
+    second = {"kind": "prune", "percent": percent, "from": "stage0"}
+    found = recipe(stages=stages(first, second), model=model, image_size=size, tracking={"wandb": wandb})
+    assert make_recipe(yaml.safe_load(found.to_yaml()), "again") == found
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(b"", "must be a mapping of keys to values", id="empty"),
+        pytest.param(b"- a\n- b\n", "must be a mapping of keys to values", id="a list"),
+        pytest.param(b"name: [\n", "is not YAML", id="no YAML"),
+        pytest.param(b"name: \xff\xfe\n", "is not YAML", id="no text"),
+        pytest.param(b"name: !!python/object/apply:os.getcwd []\n", "is not YAML", id="code"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_in_one_line(content: bytes, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^{path}: {problem}") as caught:
+        read_recipe(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing.yaml", tmp_path):
+        with pytest.raises(ConfigError, match=rf"^{path}: cannot be read: "):
+            read_recipe(str(path))

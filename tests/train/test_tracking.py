@@ -1,0 +1,130 @@
+"""Tracking: metrics.jsonl, the line a person reads, Weights & Biases without a network."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wandb
+from upath import UPath
+
+from yolo_dist.compress.sparsity import measure_sparsity
+from yolo_dist.train.tracking import Tracker, TrackingConfig, WandbConfig, describe, read_metrics
+
+
+def epoch(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "epoch": number,
+        "epochs": 20,
+        "step": number * 10,
+        "loss": {"box": 1.0, "objectness": 2.0, "class": 0.5, "total": 3.5},
+        "learning_rate": 0.01,
+        "images_per_second": 41.6,
+        "seconds": 12.0,
+        "seconds_left": 75.4,
+    } | more
+
+
+def tracker(path: Path, stage: str, config: TrackingConfig | None = None) -> Tracker:
+    return Tracker(UPath(path / "metrics.jsonl"), "run", stage, config or TrackingConfig(), {"epochs": 20})
+
+
+def logged(path: Path) -> list[tuple[str, int, float]]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [(line["stage"], line["epoch"], line["learning_rate"]) for line in lines]
+
+
+def test_every_epoch_is_one_line_of_json(tmp_path: Path) -> None:
+    with tracker(tmp_path, "base") as base:
+        base.log(epoch(1))
+        base.log(epoch(2, map50=0.5, map=0.25))
+    lines = read_metrics(UPath(tmp_path / "metrics.jsonl"))
+    assert lines == [{"stage": "base", **epoch(1)}, {"stage": "base", **epoch(2, map50=0.5, map=0.25)}]
+
+
+def test_a_repeated_epoch_replaces_its_line_and_leaves_other_stages(tmp_path: Path) -> None:
+    for stage in ("base", "sparse"):
+        with tracker(tmp_path, stage) as first:
+            for number in (1, 2):
+                first.log(epoch(number))
+    with tracker(tmp_path, "sparse") as again:
+        again.log(epoch(2, learning_rate=0.5))
+    assert logged(tmp_path) == [("base", 1, 0.01), ("base", 2, 0.01), ("sparse", 1, 0.01), ("sparse", 2, 0.5)]
+
+
+def test_a_stage_that_goes_on_from_a_checkpoint_drops_what_it_does_again(tmp_path: Path) -> None:
+    with tracker(tmp_path, "base") as first:
+        for number in (1, 2, 3):
+            first.log(epoch(number))
+    with tracker(tmp_path, "base") as second:
+        second.log(epoch(2, learning_rate=0.5))
+        assert logged(tmp_path) == [("base", 1, 0.01), ("base", 2, 0.5)]
+
+
+def test_a_stage_done_again_with_fewer_epochs_leaves_none_of_the_old_ones(tmp_path: Path) -> None:
+    with tracker(tmp_path, "base") as first:
+        for number in (1, 2, 3):
+            first.log(epoch(number))
+    with tracker(tmp_path, "base") as second:
+        second.log(epoch(1, learning_rate=0.5))
+    assert logged(tmp_path) == [("base", 1, 0.5)]
+
+
+def test_there_are_no_metrics_where_nothing_ran(tmp_path: Path) -> None:
+    assert read_metrics(UPath(tmp_path / "metrics.jsonl")) == []
+
+
+def test_metrics_go_to_object_stores_too() -> None:
+    metrics = UPath("memory://tracking/run/metrics.jsonl")
+    with Tracker(metrics, "run", "base", TrackingConfig(), {}) as base:
+        base.log(epoch(1))
+    assert read_metrics(metrics) == [{"stage": "base", **epoch(1)}]
+
+
+GAUGE = measure_sparsity({0: np.array([1.0, 1.0, 1.0, 0.0], np.float32)}).as_json()
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        pytest.param(
+            {},
+            "base  epoch 3/20  loss 3.500 (box 1.000, objectness 2.000, class 0.500)  lr 0.01000  42 images/s  1:15 left",
+            id="an ordinary epoch",
+        ),
+        pytest.param({"map50": 0.5123, "map": 0.25}, "1:15 left  mAP50 0.512, mAP 0.250", id="an evaluated one"),
+        pytest.param({"gauge": GAUGE}, "1:15 left  γ<0.01: 25%, ready to 25%", id="a sparse one"),
+    ],
+)
+def test_an_epoch_as_a_line_of_text(more: dict[str, Any], expected: str) -> None:
+    assert describe("base", epoch(3, **more)).endswith(expected)
+
+
+def test_the_person_who_watches_sees_each_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tracker(tmp_path, "base") as base:
+        base.log(epoch(3))
+    assert capsys.readouterr().out == describe("base", epoch(3)) + "\n"
+
+
+def test_an_offline_run_lies_beside_the_metrics_and_needs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    config = TrackingConfig(wandb=WandbConfig(project="tests", mode="offline"))
+    with tracker(tmp_path, "base", config) as base:
+        base.log(epoch(1, gauge=GAUGE))
+    wandb.teardown()  # its own process has written everything once it is gone
+    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-run-base.wandb")
+    content = run.read_bytes()
+    assert b"loss/objectness" in content
+    assert b"gauge/prunable" in content
+    assert logged(tmp_path) == [("base", 1, 0.01)]
+
+
+def test_a_disabled_run_writes_nothing(tmp_path: Path) -> None:
+    with tracker(tmp_path, "base", TrackingConfig(wandb=WandbConfig(mode="disabled"))) as base:
+        base.log(epoch(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
