@@ -22,9 +22,10 @@ SMALL = ["model={zoo: yolov3-tiny, width: 0.1}", "image_size=64", "cluster.worke
 SHORT = {
     "demo": [*SMALL, "base.epochs=1", "sparse.epochs=1", "tuned.epochs=1"],
     "run": [*SMALL, "base.epochs=1", "sparse.epochs=1", "tuned.epochs=1"],
+    "convert": ["--overwrite"],
     "train": ["cluster.workers=0", "train.epochs=1"],
 }
-"""What makes the documents' long commands short enough for a test."""
+"""What makes the documents' long commands short enough for a test, and repeatable."""
 
 
 def commands(document: Path) -> list[list[str]]:

@@ -232,7 +232,8 @@ def test_detect_looks_at_unusual_images_and_names_those_it_skips(folder: Path) -
     assert "cut.jpg" in outcome.err
 
 
-def test_detect_draws_on_every_frame_of_a_video(folder: Path) -> None:
+def test_detect_draws_on_every_frame_of_a_video(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")  # OpenCV reads it once, with the first video of the process
     writer = cv2.VideoWriter(str(folder / "street.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 5, (64, 64))
     for shade in range(4):
         writer.write(np.full((64, 64, 3), 60 * shade, np.uint8))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
+from upath import UPath
 
 from yolo_dist.config import Config, validate
 from yolo_dist.data.scenes import SceneSettings
@@ -29,10 +30,19 @@ class SplitSource(Config):
     """Folder of the images."""
     annotations: str = "."
     """Annotation file, or the folder of one file an image."""
+    alternatives: tuple[str, ...] = ()
+    """Other editions of `annotations`, the first of which that is there stands in where it is not."""
     list: str | None = None
     """Text file naming the split's images, one a line; without it every image of the folder belongs to the split."""
     generate: SceneSettings | None = None
     """For format `shapes`: how its images are made."""
+
+    def at(self, root: UPath) -> "SplitSource":
+        """The split with that edition of its annotations that is at a dataset's root."""
+        if not self.alternatives or (root / self.annotations).exists():
+            return self
+        there = next((name for name in self.alternatives if (root / name).exists()), self.annotations)
+        return self.model_copy(update={"annotations": there})
 
 
 class Card(Config):

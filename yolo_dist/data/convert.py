@@ -130,7 +130,8 @@ def present_splits(card: Card, source: str | Path | UPath) -> list[str]:
 def _missing(root: UPath, split: SplitSource) -> UPath | None:
     if split.generate:
         return None
-    paths = (root / name for name in (split.images, split.annotations, split.list) if name is not None)
+    there = split.at(root)
+    paths = (root / name for name in (there.images, there.annotations, there.list) if name is not None)
     return next((path for path in paths if not path.exists()), None)
 
 
@@ -140,7 +141,7 @@ def index_split(card: Card, root: UPath, source: SplitSource) -> list[AnnotatedI
     Raises:
         DataError: an image id occurs twice, or there is no image at all.
     """
-    index = list(reader(card.format)(root, source, card))
+    index = list(reader(card.format)(root, source.at(root), card))
     if not index:
         raise DataError(f"{root / source.images}: no images; the source must be the root of the dataset as downloaded")
     counts = Counter(image.image_id for image in index)

@@ -51,6 +51,7 @@ def run_on_workers(
         YoloDistError: what a worker raised; `TrainError` where it was none of ours.
     """
     connect(cluster)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # without workers Ray's own option has no effect
     resources = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})
     trainer = ray.train.torch.TorchTrainer(
         _call,
@@ -85,11 +86,16 @@ def connect(cluster: ClusterConfig) -> None:
         environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         ray.init(
             address=address,
-            logging_level=logging.WARNING,
-            runtime_env={"env_vars": environment},
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment, "worker_process_setup_hook": f"{__name__}.{set_address.__name__}"},
         )
     if address == "local":
         _require_resources(cluster, ray.cluster_resources())
+
+
+def set_address() -> None:
+    """Tell Ray's helpers in a worker process which cluster is theirs: they search, and stop at a second one."""
+    os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
 
 
 def remove(folder: UPath) -> None:
@@ -116,6 +122,7 @@ def _require_resources(cluster: ClusterConfig, have: dict[str, float]) -> None:
 
 def _call(settings: dict[str, Any]) -> None:
     use_threads(settings["threads"])
+    logging.getLogger().setLevel(logging.WARNING)  # Ray reports every report
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     settings["function"](settings["job"], workers)
@@ -123,11 +130,15 @@ def _call(settings: dict[str, Any]) -> None:
 
 def _cause(error: BaseException) -> YoloDistError:
     """Our own error out of what Ray wrapped around it."""
-    failures = [error, *getattr(error, "worker_failures", {}).values()]
+    failures = list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
     for failure in failures:
         seen: BaseException | None = failure
         while seen is not None:
             if isinstance(seen, YoloDistError):
                 return seen
             seen = getattr(seen, "cause", None) or seen.__cause__
-    return TrainError(f"a worker failed: {failures[-1]}; the same command again goes on from the last checkpoint")
+    last_line = (str(failures[0]).splitlines() or [""])[-1]  # above it Ray may have put a traceback
+    return TrainError(
+        f"a worker failed: {type(failures[0]).__name__}: {last_line}; "
+        "the same command again goes on from the last checkpoint"
+    )

@@ -1,11 +1,15 @@
 """Folders of images and lists of their names, as all formats with one file an image have them."""
 
+import codecs
+from collections.abc import Callable, Iterator
+
 from upath import UPath
 
 from yolo_dist.data.annotations import Boxes, Reason, Rejection
 from yolo_dist.data.card import SplitSource
 from yolo_dist.data.formats.registry import AnnotatedImage
 from yolo_dist.errors import AnnotationError, DataError
+from yolo_dist.storage import CHUNK_BYTES
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -69,13 +73,96 @@ def read_text(root: UPath, name: str) -> str:
         DataError: there is no such file.
         AnnotationError: it is not UTF-8; names the byte.
     """
+    return decode_text(read_file(root, name), str(root / name))
+
+
+def decode_text(content: bytes, place: str) -> str:
+    """UTF-8 text with or without a byte-order mark.
+
+    Raises:
+        AnnotationError: it is not UTF-8; names the byte.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(place, error.start) from None
+
+
+def read_file(root: UPath, name: str) -> bytes:
+    """A file of the dataset.
+
+    Raises:
+        DataError: there is no such file.
+    """
     path = root / name
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; the source must be the root of the dataset as downloaded") from None
+        raise _no_such_file(path) from None
+
+
+def text_chunks(root: UPath, name: str) -> Iterator[str]:
+    """A text file of the dataset in pieces of about a mebibyte; see `read_text`."""
+    path, done, waiting = root / name, 0, 0
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield decoder.decode(chunk)
+                done += len(chunk)
+                waiting = len(decoder.getstate()[0])
+            yield decoder.decode(b"", final=True)
+    except FileNotFoundError:
+        raise _no_such_file(path) from None
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: byte {error.start} is not UTF-8 text; save the file as UTF-8") from None
+        raise _not_utf8(str(path), done - waiting + error.start) from None
+
+
+def _no_such_file(path: UPath) -> DataError:
+    return DataError(f"{path}: no such file; the source must be the root of the dataset as downloaded")
+
+
+def _not_utf8(path: str, offset: int) -> AnnotationError:
+    return AnnotationError(f"{path}: byte {offset} is not UTF-8 text; save the file as UTF-8")
+
+
+Parse = Callable[[bytes, str], tuple[Boxes, tuple[Rejection, ...]]]
+"""Reads the content of one annotation file, whose name comes second, into boxes and what was rejected."""
+
+
+def annotated_images(root: UPath, source: SplitSource, suffix: str, parse: Parse) -> Iterator[AnnotatedImage]:
+    """A split's images, with one annotation file each: those of its list, or all that have an image or an annotation.
+
+    Args:
+        root: of the dataset.
+        source: where the split lies.
+        suffix: of the annotation files, with its dot.
+        parse: reads one of them; an error costs the image.
+
+    Raises:
+        DataError: a folder or the list is missing.
+    """
+    files = image_files(root, source)
+    annotated = (name for name in files_below(root, source.annotations) if name.endswith(suffix))
+    everything = sorted({*files, *(name.removesuffix(suffix) for name in annotated)})
+    for name in listed_images(root, source, files) if source.list else everything:
+        if name not in files:
+            yield missing_image(name, source)
+            continue
+        place, annotation = f"{source.images}/{files[name].name}", f"{source.annotations}/{name}{suffix}"
+        try:
+            boxes, rejected = parse(read_file(root, annotation), annotation)
+        except DataError as error:
+            yield unreadable_annotation(name, place, error)
+        else:
+            yield AnnotatedImage(name, files[name], place, boxes, rejected)
+
+
+def unreadable_annotation(name: str, place: str, error: DataError) -> AnnotatedImage:
+    """An image whose annotation file is missing or damaged."""
+    return AnnotatedImage(
+        name, None, place, Boxes(), problem=Rejection(Reason.ANNOTATION_UNREADABLE, place, str(error))
+    )
 
 
 def missing_image(name: str, source: SplitSource) -> AnnotatedImage:

@@ -114,6 +114,4 @@ class _Window:
 
 
 def _damage(place: str, line: int, offset: int, message: str) -> AnnotationError:
-    return AnnotationError(
-        f"{place}:{line}: byte {offset}: {message}; the file is cut or damaged, fetch it again"
-    )
+    return AnnotationError(f"{place}:{line}: byte {offset}: {message}; the file is cut or damaged, fetch it again")

@@ -1,0 +1,206 @@
+"""Training and evaluation as Ray's workers do them: in this process, in one worker, in two."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from tiny_training import scenes, tiny_bundle, tiny_network, training, without_batch_norm
+from upath import UPath
+
+from yolo_dist.bundle import open_bundle
+from yolo_dist.darknet.network import Network
+from yolo_dist.darknet.weights import weights_bytes
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.errors import NonFiniteLoss, TrainError
+from yolo_dist.evaluate.evaluator import EvaluationConfig
+from yolo_dist.train import ray_trainer
+from yolo_dist.train.cluster import ClusterConfig, run_on_workers
+from yolo_dist.train.loop import Trainer
+from yolo_dist.train.ray_trainer import EvaluateJob, TrainJob, evaluate_on_workers, train_on_workers
+from yolo_dist.train.tracking import Tracker, read_metrics
+from yolo_dist.train.workers import Workers
+
+RAY_WARNS_OF_ITSELF = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")
+"""Starting workers makes Ray Data set its own deprecated options."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a bundle to start from and shards of scenes, and the jobs that use them."""
+
+    folder: Path
+
+    @classmethod
+    def with_network(cls, folder: Path, network: Network, images: int = 8) -> "Place":
+        tiny_bundle(network).save(folder / "start")
+        scenes(folder / "train", images)
+        scenes(folder / "validation", images=5, seed=2)
+        return cls(folder)
+
+    def evaluation(self, output: str) -> EvaluateJob:
+        return EvaluateJob(
+            model=str(self.folder / "start"),
+            validation=str(self.folder / "validation" / "train"),
+            output=str(self.folder / output),
+            config=EvaluationConfig(batch_size=2),
+        )
+
+    def job(self, output: str, **config: Any) -> TrainJob:
+        return TrainJob(
+            start=self.evaluation(output),
+            train=str(self.folder / "train" / "train"),
+            config=training(**config),
+            metrics=str(self.folder / f"{output}.jsonl"),
+            run="run",
+            stage="base",
+        )
+
+    def train(self, output: str, workers: int, **config: Any) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl after training into `output`."""
+        job = self.job(output, **config)
+        train_on_workers(job, ClusterConfig(workers=workers), self.checkpoints, name=output)
+        return self.lines(output)
+
+    def lines(self, output: str) -> list[dict[str, Any]]:
+        return read_metrics(UPath(self.folder / f"{output}.jsonl"))
+
+    def evaluated(self, output: str) -> dict[str, bytes]:
+        """What an evaluation left behind: file → content."""
+        folder = self.folder / output / "evaluation"
+        return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def weights(self, output: str) -> bytes:
+        return weights_bytes(open_bundle(self.folder / output / "bundle").network)
+
+    @property
+    def checkpoints(self) -> UPath:
+        return UPath(self.folder / "checkpoints")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place.with_network(tmp_path, tiny_network())
+
+
+def test_without_workers_a_stage_is_trained_in_this_process(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = place.train("out", workers=0, epochs=3, evaluate_every=2, sparsity={"factor": 0.001})
+
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert {line["stage"] for line in lines} == {"base"}
+    for line in lines:
+        assert set(line) - {"map", "map50"} == {
+            *("stage", "epoch", "epochs", "step", "loss", "learning_rate", "images_per_second"),
+            *("seconds", "seconds_left", "gauge"),
+        }
+    assert ["map50" in line for line in lines] == [False, True, False]
+    assert lines[-1]["seconds_left"] == 0
+
+    start, trained = open_bundle(place.folder / "start"), open_bundle(place.folder / "out" / "bundle")
+    assert trained.parent == start.fingerprint
+    assert trained.classes == start.classes
+    assert trained.image_size == start.image_size
+    assert trained.network.cfg == start.network.cfg
+    assert weights_bytes(trained.network) != weights_bytes(start.network)
+    assert 0 <= json.loads(place.evaluated("out")["evaluation.json"])["map50"] <= 1
+
+    said = capsys.readouterr().out
+    assert "base: 8 images, batch 4 × 1, 1 worker(s) on cpu, float32, 6 steps" in said
+    assert "4 sparse layers, a γ travels about 0.00" in said
+    assert "warning: under 1 little becomes sparse" in said
+
+
+def test_what_is_kept_is_the_average_not_the_last_step(place: Place) -> None:
+    place.train("out", workers=0, epochs=1)
+    bundle = open_bundle(place.folder / "start")
+    trainer = Trainer(bundle.network, ShardSet.open(place.folder / "train" / "train"), training(epochs=1), (64, 64))
+    trainer.run_epoch()
+    assert place.weights("out") == weights_bytes(trainer.average.network)
+    assert place.weights("out") != weights_bytes(trainer.network)
+
+
+def test_errors_in_this_process_are_themselves(place: Place) -> None:
+    network = tiny_network()
+    with torch.no_grad():
+        next(network.parameters())[0] = float("nan")
+    tiny_bundle(network).save(place.folder / "start")
+    with pytest.raises(NonFiniteLoss, match="epoch 1, step 1"):
+        place.train("out", workers=0)
+    assert not (place.folder / "out").exists()
+
+
+@RAY_WARNS_OF_ITSELF
+def test_two_workers_train_what_one_does_and_evaluate_it_to_the_bit_as_one(tmp_path: Path, ray_session: None) -> None:
+    """Without batch norm, and with a last batch of one image, of which the first worker gets nothing."""
+    place = Place.with_network(tmp_path, without_batch_norm(), images=5)
+    alone = place.train("alone", workers=0, epochs=3)
+    together = place.train("together", workers=2, epochs=3)
+    for one, both in zip(alone, together, strict=True):
+        assert both["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    networks = [open_bundle(place.folder / name / "bundle").network for name in ("alone", "together")]
+    start = without_batch_norm()
+    for one, both, first in zip(*(network.parameters() for network in (*networks, start)), strict=True):
+        torch.testing.assert_close(both - first, one - first, rtol=1e-2, atol=1e-6)
+    assert not (place.checkpoints / "together").exists()
+
+    again = replace(place.evaluation("again"), model=str(place.folder / "together" / "bundle"))
+    evaluate_on_workers(again, ClusterConfig(workers=0), place.checkpoints, "again")
+    assert place.evaluated("together") == place.evaluated("again")
+
+
+def fail_after_the_first_epoch(job: TrainJob, workers: Workers) -> None:
+    """Training that a planted error ends when its second epoch is about to be written down."""
+    log = Tracker.log
+
+    def log_once(tracker: Tracker, line: dict[str, Any]) -> None:
+        if line["epoch"] == 2:
+            raise NonFiniteLoss("planted")
+        log(tracker, line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tracker, "log", log_once)
+        ray_trainer._train(job, workers)
+
+
+def fail_at_once(job: TrainJob, workers: Workers) -> None:
+    raise ValueError("not ours")
+
+
+@pytest.fixture
+def planted_functions() -> Iterator[None]:
+    """Workers cannot import this file: its functions travel to them as code."""
+    here = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(here)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(here)
+
+
+@RAY_WARNS_OF_ITSELF
+def test_an_interrupted_stage_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_happened(
+    place: Place, ray_session: None, planted_functions: None
+) -> None:
+    never_stopped = place.train("smooth", workers=0, epochs=3)
+    job, cluster = place.job("broken", epochs=3), ClusterConfig(workers=1)
+    with pytest.raises(NonFiniteLoss, match="^planted$"):
+        run_on_workers(fail_after_the_first_epoch, job, cluster, place.checkpoints, "broken")
+    with pytest.raises(TrainError) as caught:
+        run_on_workers(fail_at_once, job, cluster, place.checkpoints, "broken")
+    assert str(caught.value) == (
+        "a worker failed: ValueError: not ours; the same command again goes on from the last checkpoint"
+    )
+    assert [line["epoch"] for line in place.lines("broken")] == [1]
+    assert not (place.folder / "broken").exists()
+    written = (place.folder / "broken.jsonl").read_text()
+
+    train_on_workers(job, cluster, place.checkpoints, "broken")
+
+    assert (place.folder / "broken.jsonl").read_text().startswith(written)
+    assert [line["loss"] for line in place.lines("broken")] == [line["loss"] for line in never_stopped]
+    assert place.weights("broken") == place.weights("smooth")
+    assert not (place.checkpoints / "broken").exists()
