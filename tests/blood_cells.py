@@ -1,7 +1,7 @@
 """A made dataset in the layout of BCCD: drawn scenes, VOC annotations, its three class names."""
 
 from pathlib import Path
-from xml.etree import ElementTree as xml
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from yolo_dist.data.scenes import Scene, SceneSettings
 
@@ -23,14 +23,14 @@ def write_blood_cells(root: Path, images: int) -> None:
 
 
 def _annotation(scene: Scene, settings: SceneSettings) -> str:
-    annotation = xml.Element("annotation")
-    size = xml.SubElement(annotation, "size")
+    annotation = Element("annotation")
+    size = SubElement(annotation, "size")
     for name, value in (("width", settings.width), ("height", settings.height), ("depth", 3)):
-        xml.SubElement(size, name).text = str(value)
+        SubElement(size, name).text = str(value)
     for xyxy, label in zip(scene.boxes.xyxy, scene.boxes.labels, strict=True):
-        item = xml.SubElement(annotation, "object")
-        xml.SubElement(item, "name").text = NAMES[label]
-        box = xml.SubElement(item, "bndbox")
+        item = SubElement(annotation, "object")
+        SubElement(item, "name").text = NAMES[label]
+        box = SubElement(item, "bndbox")
         for name, value in zip(("xmin", "ymin", "xmax", "ymax"), xyxy, strict=True):
-            xml.SubElement(box, name).text = str(round(float(value) + (name in ("xmin", "ymin"))))
-    return xml.tostring(annotation, encoding="unicode")
+            SubElement(box, name).text = str(round(float(value) + (name in ("xmin", "ymin"))))
+    return tostring(annotation, encoding="unicode")

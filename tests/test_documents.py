@@ -36,7 +36,7 @@ def commands(document: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder as a reader of the documents has it: the checkout's YAML files, data, and a run of `launch/bccd.yaml`."""
+    """A folder as a reader of the documents has it: YAML files, data, and a run of `launch/bccd.yaml`."""
     folder = tmp_path_factory.mktemp("workshop")
     shutil.copytree(ROOT / "launch", folder / "launch")
     write_blood_cells(folder / "BCCD_Dataset", images=12)

@@ -146,6 +146,7 @@ def _run_stage(
         prune_stage(context, stage.settings())
     result = _publish(context, stage, key, began, target)
     remove(context.output)
+    remove(context.checkpoints / context.name)
     return result
 
 

@@ -106,7 +106,7 @@ def test_a_shortcut_makes_channels_one() -> None:
 
 
 def test_a_chain_of_shortcuts_makes_one_set_of_all() -> None:
-    block = [conv(2), conv(4), Shortcut(from_layer=-3)]
+    block: list[Layer] = [conv(2), conv(4), Shortcut(from_layer=-3)]
     graph = graph_of(conv(4), *block, *block, *block)
     for layer in (2, 3, 5, 6, 8, 9):
         assert graph.outputs[layer].tolist() == graph.outputs[0].tolist()
@@ -201,7 +201,7 @@ def test_the_channels_of_the_image_are_frozen() -> None:
     assert len(graph.inputs[0]) == 3
 
 
-PYRAMID = [
+PYRAMID: list[Layer] = [
     conv(4),
     Maxpool(size=5, stride=1),
     Route(layers=-2),

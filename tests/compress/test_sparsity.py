@@ -27,7 +27,7 @@ from yolo_dist.compress.sparsity import (
     travel,
 )
 from yolo_dist.config import validate
-from yolo_dist.darknet.cfg import Shortcut
+from yolo_dist.darknet.cfg import Layer, Shortcut
 from yolo_dist.errors import ConfigError
 
 DECAYS = ("constant", "linear", "step")
@@ -113,7 +113,16 @@ def test_a_gamma_that_no_loss_reaches_does_not_shift_the_penalties_of_others() -
 
 def test_candidates_are_plain_convolutions_that_pruning_could_cut() -> None:
     """A shortcut ties 1 and 2, and a grouped convolution reads 4 whole: pruning never touches them."""
-    layers = [conv(4), conv(4), conv(4), Shortcut(from_layer=-2), conv(4), conv(4, groups=2), conv(6), *head()]
+    layers: list[Layer] = [
+        conv(4),
+        conv(4),
+        conv(4),
+        Shortcut(from_layer=-2),
+        conv(4),
+        conv(4, groups=2),
+        conv(6),
+        *head(),
+    ]
     assert sparsity_candidates(ChannelGraph.from_cfg(cfg_of(*layers))) == [0, 6]
 
 
@@ -168,7 +177,9 @@ def test_the_prunable_share_is_the_largest_that_costs_under_one_percent(values: 
     assert count == len(values) or math.fsum(ordered[: count + 1]) >= limit * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("values", [{"factor": 0}, {"factor": "much"}, {"budget": -1}, {"decay": "cubic"}, {"scoop": 1}])
+@pytest.mark.parametrize(
+    "values", [{"factor": 0}, {"factor": "much"}, {"budget": -1}, {"decay": "cubic"}, {"scoop": 1}]
+)
 def test_wrong_settings_are_refused_by_name(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"^sparsity: {next(iter(values))}"):
         validate(SparsityConfig, values, "sparsity")

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from yolo_dist.compress.sparsity import batch_norm, decay_curve, travel
 from yolo_dist.config import validate
 from yolo_dist.darknet.network import Network
-from yolo_dist.data.image import decode_image
 from yolo_dist.data.shards import Sample, ShardSet
 from yolo_dist.errors import ConfigError, NonFiniteLoss
 from yolo_dist.train.config import TrainConfig
@@ -40,9 +39,9 @@ class SameBoxes(ShardSet):
         return Sample(own.image_id, own.image, own.width, own.height, first.boxes)
 
 
-def trained(network: Network, shards: ShardSet, epochs: int = 1, **config: Any) -> Trainer:
-    trainer = Trainer(network, shards, training(epochs=epochs, **config), SIZE, threads=0)
-    for _ in range(epochs):
+def trained(network: Network, shards: ShardSet, **config: Any) -> Trainer:
+    trainer = Trainer(network, shards, training(**{"epochs": 1, **config}), SIZE, threads=0)
+    for _ in range(trainer.config.epochs):
         trainer.run_epoch()
     return trainer
 
@@ -160,8 +159,7 @@ def test_a_rate_that_is_far_too_large_is_found_out(shards: ShardSet) -> None:
     config = training(epochs=3, optimizer={"learning_rate": 1e30})
     trainer = Trainer(without_batch_norm(), shards, config, SIZE)
     with pytest.raises(NonFiniteLoss):
-        for _ in range(3):
-            trainer.run_epoch()
+        [trainer.run_epoch() for _ in range(3)]
 
 
 def test_weights_that_the_very_last_step_ruins_are_found_out_too(shards: ShardSet) -> None:
@@ -173,7 +171,9 @@ def test_weights_that_the_very_last_step_ruins_are_found_out_too(shards: ShardSe
 def test_sizes_of_multi_scale_training_are_multiples_of_32_and_the_same_for_all_workers(shards: ShardSet) -> None:
     config = training(multi_scale=(0.4, 2.1))
     trainers = [Trainer(tiny_network(), shards, config, (96, 64)) for _ in range(2)]
-    sizes = [[trainer._size_of_step(0, epoch, step) for epoch in range(5) for step in range(20)] for trainer in trainers]
+    sizes = [
+        [trainer._size_of_step(0, epoch, step) for epoch in range(5) for step in range(20)] for trainer in trainers
+    ]
     assert sizes[0] == sizes[1]
     assert all(side % 32 == 0 and side > 0 for size in sizes[0] for side in size)
     assert {width for width, _ in sizes[0]} == {32, 64, 96, 128, 160, 192}
@@ -250,7 +250,7 @@ def test_a_sparse_stage_for_a_network_without_candidates_is_refused_before_it_st
 @pytest.fixture
 def group_of_one() -> Iterator[None]:
     """A process group in which one process may play any rank: sums over workers are its own numbers."""
-    store = torch.distributed.HashStore()
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()

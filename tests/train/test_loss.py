@@ -128,13 +128,17 @@ def by_loops(
         if head.classes > 1:
             gain = config.class_gain * head.classes / 80
             class_term += gain * classes / (max(count, 1) * head.classes)
-        objectness_term += config.objectness_gain * sum(
-            cross_entropy(raw[b, a, r, c, 4].item(), targets.get((b, a, r, c), 0.0))
-            for b in range(images)
-            for a in range(anchors)
-            for r in range(rows)
-            for c in range(columns)
-        ) / (images * anchors * rows * columns)
+        objectness_term += (
+            config.objectness_gain
+            * sum(
+                cross_entropy(raw[b, a, r, c, 4].item(), targets.get((b, a, r, c), 0.0))
+                for b in range(images)
+                for a in range(anchors)
+                for r in range(rows)
+                for c in range(columns)
+            )
+            / (images * anchors * rows * columns)
+        )
     return box_term, objectness_term, class_term
 
 
@@ -230,7 +234,9 @@ def test_objectness_targets_do_not_pull_on_the_boxes() -> None:
 def test_huge_logits_stay_finite() -> None:
     network = network_of()
     raws = [raw * 1000 for raw in raw_outputs(network)]
-    assert DetectionLoss(network, LossConfig())(raws, matches_of(network, ground_truth(8)), IMAGES, 1.0).total.isfinite()
+    assert DetectionLoss(network, LossConfig())(
+        raws, matches_of(network, ground_truth(8)), IMAGES, 1.0
+    ).total.isfinite()
 
 
 @pytest.mark.parametrize(
@@ -282,7 +288,9 @@ def test_ciou_punishes_another_aspect_at_the_same_centre() -> None:
     """3×1 in 1×3: IoU 1/5, aspect term 4/π²·(atan 3 − atan ⅓)²."""
     aspect = 4 / math.pi**2 * (math.atan(3) - math.atan(1 / 3)) ** 2
     expected = 1 / 5 - aspect / (1 - 1 / 5 + aspect) * aspect
-    found = ciou(torch.tensor([[0.0, 1, 3, 2]], dtype=torch.float64), torch.tensor([[1.0, 0, 2, 3]], dtype=torch.float64))
+    found = ciou(
+        torch.tensor([[0.0, 1, 3, 2]], dtype=torch.float64), torch.tensor([[1.0, 0, 2, 3]], dtype=torch.float64)
+    )
     assert found.item() == pytest.approx(expected)
 
 

@@ -1,5 +1,7 @@
 """The optimizer's groups, and the schedule as a function of the step."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -111,7 +113,7 @@ def test_rates_stay_in_their_bounds_and_only_fall_after_warm_up(
     assert len(rates) == steps
     assert all(0 <= rate <= 0.01 * (1 + 1e-9) for rate in rates)
     after = rates[schedule.warmup :]
-    assert all(later <= earlier * (1 + 1e-9) for earlier, later in zip(after, after[1:], strict=False))
+    assert all(later <= earlier * (1 + 1e-9) for earlier, later in pairwise(after))
     assert all(rate >= 0.01 * final * (1 - 1e-9) for rate in after)
     assert schedule.warmup <= share * steps
 

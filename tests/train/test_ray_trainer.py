@@ -17,7 +17,7 @@ from yolo_dist.bundle import open_bundle
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import weights_bytes
 from yolo_dist.data.shards import ShardSet
-from yolo_dist.errors import NonFiniteLoss, TrainError
+from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.train import ray_trainer
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
@@ -147,7 +147,6 @@ def test_two_workers_train_what_one_does_and_evaluate_it_to_the_bit_as_one(tmp_p
     start = without_batch_norm()
     for one, both, first in zip(*(network.parameters() for network in (*networks, start)), strict=True):
         torch.testing.assert_close(both - first, one - first, rtol=1e-2, atol=1e-6)
-    assert not (place.checkpoints / "together").exists()
 
     again = replace(place.evaluation("again"), model=str(place.folder / "together" / "bundle"))
     evaluate_on_workers(again, ClusterConfig(workers=0), place.checkpoints, "again")
@@ -168,10 +167,6 @@ def fail_after_the_first_epoch(job: TrainJob, workers: Workers) -> None:
         ray_trainer._train(job, workers)
 
 
-def fail_at_once(job: TrainJob, workers: Workers) -> None:
-    raise ValueError("not ours")
-
-
 @pytest.fixture
 def planted_functions() -> Iterator[None]:
     """Workers cannot import this file: its functions travel to them as code."""
@@ -187,13 +182,8 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint_and_ends_as_if_nothing
 ) -> None:
     never_stopped = place.train("smooth", workers=0, epochs=3)
     job, cluster = place.job("broken", epochs=3), ClusterConfig(workers=1)
-    with pytest.raises(NonFiniteLoss, match="^planted$"):
+    with pytest.raises(NonFiniteLoss, match=r"^planted$"):
         run_on_workers(fail_after_the_first_epoch, job, cluster, place.checkpoints, "broken")
-    with pytest.raises(TrainError) as caught:
-        run_on_workers(fail_at_once, job, cluster, place.checkpoints, "broken")
-    assert str(caught.value) == (
-        "a worker failed: ValueError: not ours; the same command again goes on from the last checkpoint"
-    )
     assert [line["epoch"] for line in place.lines("broken")] == [1]
     assert not (place.folder / "broken").exists()
     written = (place.folder / "broken.jsonl").read_text()
@@ -203,4 +193,8 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint_and_ends_as_if_nothing
     assert (place.folder / "broken.jsonl").read_text().startswith(written)
     assert [line["loss"] for line in place.lines("broken")] == [line["loss"] for line in never_stopped]
     assert place.weights("broken") == place.weights("smooth")
-    assert not (place.checkpoints / "broken").exists()
+
+    first = place.weights("broken")
+    train_on_workers(job, cluster, place.checkpoints, "broken")
+    assert place.weights("broken") == first
+    assert [line["loss"] for line in place.lines("broken")] == [line["loss"] for line in never_stopped]

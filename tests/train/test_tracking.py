@@ -90,7 +90,8 @@ GAUGE = measure_sparsity({0: np.array([1.0, 1.0, 1.0, 0.0], np.float32)}).as_jso
     [
         pytest.param(
             {},
-            "base  epoch 3/20  loss 3.500 (box 1.000, objectness 2.000, class 0.500)  lr 0.01000  42 images/s  1:15 left",
+            "base  epoch 3/20  loss 3.500 (box 1.000, objectness 2.000, class 0.500)  lr 0.01000  42 images/s  "
+            "1:15 left",
             id="an ordinary epoch",
         ),
         pytest.param({"map50": 0.5123, "map": 0.25}, "1:15 left  mAP50 0.512, mAP 0.250", id="an evaluated one"),

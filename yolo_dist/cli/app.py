@@ -29,6 +29,7 @@ _top: list[Callable[..., None]] = [
     runs.doctor,
     data.datasets,
     data.convert,
+    data.anchors,
     runs.run,
     models.train,
     models.prune,

@@ -1,4 +1,4 @@
-"""Commands about data: datasets, convert, shards."""
+"""Commands about data: datasets, convert, anchors, shards."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 from yolo_dist.cli import show
-from yolo_dist.cli.options import Json
+from yolo_dist.cli.options import Json, image_size
 from yolo_dist.config import validate
+from yolo_dist.data.anchor_plot import plot_anchors
+from yolo_dist.data.anchors import RECALL_IOU, kmeans_anchors, letterboxed_sizes
 from yolo_dist.data.card import card_names, find_card
+from yolo_dist.data.card_anchors import write_anchors
 from yolo_dist.data.convert import ConvertConfig, present_splits
 from yolo_dist.data.convert import convert as convert_split
 from yolo_dist.data.preview import contact_sheet, encode_png
@@ -78,6 +81,52 @@ def convert(
         with show.progress(f"{card.name} {each}") as progress:
             manifests[each] = convert_split(card, source, destination, each, config, progress)
     _show_manifests(manifests, as_json)
+
+
+def anchors(
+    destination: Destination,
+    num: Annotated[int, typer.Option("--num", min=1, max=100, help="How many: 9 for three heads, 6 for two.")] = 9,
+    size: Annotated[str, typer.Option("--image-size", help="Input of the network in pixels, 416 or 320x256.")] = "416",
+    split: Annotated[str, typer.Option("--split", help="Split whose boxes count.")] = "train",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the search.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="PNG file of the boxes and anchors to write.")] = None,
+    card: Annotated[Path | None, typer.Option("--card", help="Card of your own to write them into.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find anchors for the boxes of a converted dataset, as the network sees them.
+
+    Example: yolo-dist anchors data/bccd --num 6 --image-size 320x256 --out anchors.png
+    """
+    width, height = image_size(size, (416, 416))
+    shards = open_split(destination, split)
+    sizes = letterboxed_sizes(shards, (width, height))
+    found = kmeans_anchors(sizes, num, seed)
+    fitness = f"best possible recall {found.best_possible_recall:.4f}, mean IoU {found.mean_iou:.4f}"
+    if card is not None:
+        write_anchors(card, found, shards.classes)
+    if out is not None:
+        title = f"{shards.manifest.dataset} {split}, {num} anchors at {width}x{height}: {fitness}"
+        publish(location(out), encode_png(plot_anchors(sizes, found, title)))
+    if as_json:
+        show.as_json(
+            {
+                "image_size": [width, height],
+                "boxes": len(sizes),
+                "anchors": found.sizes.tolist(),
+                "best_possible_recall": found.best_possible_recall,
+                "mean_iou": found.mean_iou,
+                "cfg": found.cfg_line(),
+                "card": found.card_line(),
+            }
+        )
+        return
+    typer.echo(f"{num} anchors for {len(sizes):,} boxes at {width}×{height}: {fitness}")
+    typer.echo(f"recall counts boxes whose best anchor has an IoU above {RECALL_IOU}")
+    typer.echo(f"in a cfg:   {found.cfg_line()}")
+    typer.echo(f"in a card:  {found.card_line()}")
+    for written in (card, out):
+        if written is not None:
+            typer.echo(f"written:    {written}")
 
 
 def info(destination: Destination, split: OneSplit = None, as_json: Json = False) -> None:

@@ -42,6 +42,18 @@ class Anchors:
         pairs = (f"{round(float(width))},{round(float(height))}" for width, height in self.sizes)
         return f"anchors = {', '.join(pairs)}"
 
+    def card_line(self) -> str:
+        """The line below `anchors:` in a card, in tenths of pixels."""
+        return f"{len(self.sizes)}: {self.card_text()}"
+
+    def card_text(self) -> str:
+        """The anchors as a card writes them, in tenths of pixels."""
+        return " ".join(f"{_tenths(width)},{_tenths(height)}" for width, height in self.sizes)
+
+    def nearest(self, sizes: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Number of the anchor that fits each size best, int64 [n]."""
+        return np.asarray(_iou(np.maximum(sizes, np.float32(_SMALLEST_SIDE)), self.sizes).argmax(axis=1))
+
 
 def letterboxed_sizes(shards: ShardSet, image_size: tuple[int, int]) -> NDArray[np.float32]:
     """(width, height) of every box as the network sees it at `image_size`, ignored ones left out, float32 [n, 2]."""
@@ -78,6 +90,10 @@ def kmeans_anchors(sizes: NDArray[np.float32], count: int, seed: int = 0) -> Anc
     ordered = anchors[np.argsort(anchors.prod(axis=1), kind="stable")].astype(np.float32)
     best = _iou(np.maximum(sizes, np.float32(_SMALLEST_SIDE)), ordered).max(axis=1)
     return Anchors(ordered, float((best > RECALL_IOU).mean()), float(best.mean()))
+
+
+def _tenths(side: float) -> str:
+    return f"{round(float(side), 1):g}"
 
 
 def _iou(boxes: NDArray[np.floating], anchors: NDArray[np.floating]) -> NDArray[np.floating]:

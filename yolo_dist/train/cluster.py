@@ -44,7 +44,7 @@ def run_on_workers(
         function: what to do; it leaves its results in files.
         job: what it is told; travels to other machines.
         cluster: how many workers.
-        checkpoints: folder or URL for Ray's checkpoints; those of `name` are removed at the end.
+        checkpoints: folder or URL for Ray's checkpoints, under `name`; they stay until the results are safe.
         name: identifies everything that the job depends on.
 
     Raises:
@@ -70,7 +70,6 @@ def run_on_workers(
         trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _cause(error) from error
-    remove(checkpoints / name)
 
 
 def connect(cluster: ClusterConfig) -> None:

@@ -105,7 +105,7 @@ def test_the_mean_of_a_batch_norm_falls_by_the_weights_times_the_constant() -> N
     with torch.no_grad():
         norm.weight[1] = 0
         norm.bias[1] = 0.7
-    before = reader.running_mean.clone()  # type: ignore[union-attr, operator]
+    before = reader.running_mean.clone()  # type: ignore[union-attr]
     graph = ChannelGraph.from_cfg(network.cfg)
     kept = graph.kept_channels({0: np.array([True, False])})
     mended = batch_norm(compensate(network, graph, kept), 1)

@@ -105,7 +105,7 @@ def test_a_layer_that_would_vanish_is_named_with_the_largest_percent_that_works(
     st.integers(0, 999).map(lambda thousandths: thousandths / 1000),
 )
 def test_the_largest_percent_works_and_a_thousandth_more_does_not(values: list[int], percent: float) -> None:
-    numbers = np.array(values, np.float32) / 30
+    numbers = np.array(values, np.float32) / np.float32(30)
     gammas = {0: numbers[:8], 1: numbers[8:13], 2: numbers[13:]}
     try:
         plan_of(THREE, gammas, percent)

@@ -98,7 +98,7 @@ def swapped_channels(network: Network, graph: ChannelGraph, kept: np.ndarray) ->
 
 def test_the_proof_catches_a_wrong_surgery(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[prune.__module__], "cut", swapped_channels)
-    with pytest.raises(ProofError, match="masked and the pruned network differ by .* nothing was written"):
+    with pytest.raises(ProofError, match=r"masked and the pruned network differ by .* nothing was written"):
         prune(network, FORCED, random_images(), SIZE)
 
 

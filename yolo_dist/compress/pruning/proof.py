@@ -120,7 +120,7 @@ def changed_channels(before: Network, after: Network) -> tuple[dict[str, int], .
 
 @contextmanager
 def _masked(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -> Iterator[None]:
-    """Cut channels of convolutions give zero while the context lasts; those of sums too: they may have an activation."""
+    """Cut channels of convolutions, and of sums that may have an activation, give zero while the context lasts."""
 
     def mask_outputs(mask: Tensor) -> Any:
         return lambda _module, _inputs, output: output * mask

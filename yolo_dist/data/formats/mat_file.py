@@ -54,15 +54,16 @@ def read_variables(content: bytes, place: str) -> dict[str, Value]:
     if byte_order is None or struct.unpack(f"{byte_order}H", content[_HEADER - 4 : _HEADER - 2])[0] != 0x0100:
         raise AnnotationError(f"{place}: not a MATLAB file of version 5 to 7; save it with -v7, or fetch it again")
     reader = _Reader(memoryview(content)[_HEADER:], byte_order)
-    variables = {}
-    try:
-        while reader.more():
+    variables: dict[str, Value] = {}
+    while reader.more():
+        start = _HEADER + reader.position
+        try:
             name, value = _variable(reader)
-            variables[name] = value
-    except (ValueError, OverflowError, zlib.error) as error:
-        raise AnnotationError(
-            f"{place}: byte {_HEADER + reader.position}: {error}; the file is cut or damaged, fetch it again"
-        ) from None
+        except (ValueError, OverflowError, zlib.error) as error:
+            raise AnnotationError(
+                f"{place}: variable at byte {start}: {error}; the file is cut or damaged, fetch it again"
+            ) from None
+        variables[name] = value
     return variables
 
 

@@ -1,0 +1,125 @@
+"""What the driver asks of a cluster, and which error reaches the person behind it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import ray.train
+import ray.train.torch
+from upath import UPath
+
+from yolo_dist.config import validate
+from yolo_dist.errors import ConfigError, NonFiniteLoss, ShardCorrupt, TrainError, YoloDistError
+from yolo_dist.train.cluster import ClusterConfig, connect, remove, run_on_workers
+from yolo_dist.train.workers import Workers
+
+HERE = ClusterConfig(workers=0)
+
+
+def wrapped(error: Exception) -> Exception:
+    """`error` as the cause of another one."""
+    outer = RuntimeError("outer")
+    outer.__cause__ = error
+    return outer
+
+
+OURS = NonFiniteLoss("the loss is not finite at epoch 2, step 1")
+AGAIN = "; the same command again goes on from the last checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        pytest.param(ray.train.WorkerGroupError("traceback", {0: OURS}), OURS, id="ours"),
+        pytest.param(ray.train.WorkerGroupError("traceback", {0: wrapped(OURS)}), OURS, id="ours, wrapped"),
+        pytest.param(
+            ray.train.WorkerGroupError("traceback", {0: RuntimeError("connection closed"), 1: OURS}),
+            OURS,
+            id="ours in the second worker, which the first one lost",
+        ),
+        pytest.param(
+            ray.train.WorkerGroupError("traceback", {0: ValueError("not ours")}),
+            TrainError(f"a worker failed: ValueError: not ours{AGAIN}"),
+            id="another's",
+        ),
+        pytest.param(
+            ray.train.WorkerGroupError("traceback", {0: RuntimeError("Traceback:\n  file\nMemoryError: too much")}),
+            TrainError(f"a worker failed: RuntimeError: MemoryError: too much{AGAIN}"),
+            id="another's with a traceback in its text",
+        ),
+        pytest.param(
+            ray.train.WorkerGroupError("traceback", {0: KeyError()}),
+            TrainError(f"a worker failed: KeyError: {AGAIN}"),
+            id="one without words",
+        ),
+        pytest.param(
+            ray.train.ControllerError(OSError("no space left on device")),
+            TrainError(f"a worker failed: OSError: no space left on device{AGAIN}"),
+            id="Ray's own controller",
+        ),
+    ],
+)
+def test_the_error_behind_a_failed_run_reaches_the_caller_in_one_line(
+    failure: Exception, expected: YoloDistError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(_trainer: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fit)
+    with pytest.raises(type(expected)) as caught:
+        run_on_workers(lambda _job, _workers: None, None, HERE, UPath(tmp_path), "failing")
+    assert str(caught.value) == str(expected)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_workers_a_function_runs_here_as_the_only_worker(tmp_path: Path) -> None:
+    seen: list[tuple[str, Workers]] = []
+    run_on_workers(lambda job, workers: seen.append((job, workers)), "job", HERE, UPath(tmp_path), "here")
+    ((job, workers),) = seen
+    assert job == "job"
+    assert (workers.rank, workers.size, workers.device.type) == (0, 1, "cpu")
+    assert workers.first
+    assert not ray.is_initialized() or ray.cluster_resources()["CPU"] >= 2
+
+
+def test_an_error_in_this_process_needs_no_unwrapping(tmp_path: Path) -> None:
+    def corrupt(_job: None, _workers: Workers) -> None:
+        raise ShardCorrupt("shard-00000.arrow", "a", "b")
+
+    with pytest.raises(ShardCorrupt, match="shard-00000"):
+        run_on_workers(corrupt, None, HERE, UPath(tmp_path), "corrupt")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "problem"),
+    [
+        (ClusterConfig(workers=3), "3 workers need 3 CPUs, this machine has 2; lower cluster.workers"),
+        (ClusterConfig(workers=2, cpus_per_worker=2), "2 workers need 4 CPUs, this machine has 2"),
+        (ClusterConfig(workers=1, gpus_per_worker=1), "1 workers need 1 GPUs, this machine has 0"),
+    ],
+)
+def test_more_than_this_machine_has_is_refused_before_anything_waits_for_it(
+    cluster: ClusterConfig, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(ConfigError, match=problem):
+        connect(cluster)
+
+
+@pytest.mark.parametrize("values", [{"workers": -1}, {"cpus_per_worker": 0}, {"gpus_per_worker": -1}, {"nodes": 2}])
+def test_wrong_settings_are_refused_by_name(values: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"^cluster: {next(iter(values))}"):
+        validate(ClusterConfig, values, "cluster")
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_a_folder_is_removed_wherever_it_is_and_a_missing_one_is_no_error(scheme: str, tmp_path: Path) -> None:
+    folder = UPath(f"{scheme}{tmp_path}/checkpoints")
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "state.pt").write_bytes(b"state")
+    remove(folder)
+    assert not folder.exists()
+    remove(folder)

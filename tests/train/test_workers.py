@@ -1,0 +1,65 @@
+"""The worker group as a training function sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed
+from torch import Tensor
+
+from yolo_dist.train.workers import Workers, bfloat16_is_fast
+
+
+def test_a_group_of_one_needs_no_messages() -> None:
+    alone = Workers()
+    tensor = torch.tensor([1.0, 2.0])
+    assert alone.first
+    assert alone.sum(tensor) is tensor
+    assert alone.gather(["mine"]) == [["mine"]]
+    alone.average_([tensor])
+    assert tensor.tolist() == [1.0, 2.0]
+
+
+def all_reduce_with(others: list[Tensor]) -> Callable[[Tensor], object]:
+    """An all-reduce in which the other workers send these tensors, one a call."""
+    waiting = iter(others)
+    return lambda tensor: tensor.add_(next(waiting))
+
+
+def test_a_sum_leaves_the_own_tensor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce_with([torch.tensor([10.0, 20.0])]))
+    own = torch.tensor([1.0, 2.0])
+    assert Workers(0, 2).sum(own).tolist() == [11.0, 22.0]
+    assert own.tolist() == [1.0, 2.0]
+
+
+def test_an_average_takes_one_message_for_tensors_of_all_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce_with([torch.arange(7.0)]))
+    matrix, vector = torch.zeros(2, 3), torch.zeros(1)
+    Workers(0, 2).average_([matrix, vector])
+    assert matrix.tolist() == [[0, 0.5, 1], [1.5, 2, 2.5]]
+    assert vector.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"amx_bf16": True}, True),
+        ({"bf16": True, "neon": True}, True),
+        ({"avx512_f": True, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it(
+    capabilities: dict[str, Any], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert bfloat16_is_fast(torch.device("cpu")) is fast
+
+
+def test_a_torch_that_cannot_tell_gets_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not bfloat16_is_fast(torch.device("cpu"))
+    assert not bfloat16_is_fast(torch.device("meta"))
