@@ -236,6 +236,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(folder: Path, monkeyp
             run(recipe(folder))
     root = folder / "runs" / "tiny"
     assert [path.name for path in (root / "stages").iterdir()] == ["base"]
+    assert not list((root / "work").glob("*"))
     assert [row["id"] for row in json.loads((root / "results.json").read_text())] == ["base"]
     assert redone(run(recipe(folder))) == ["pruned", "tuned"]
     assert not (root / "work").exists()

@@ -26,8 +26,9 @@ COMMANDS = sorted(command_paths(typer.main.get_command(app)))
 
 
 def test_all_commands_are_there() -> None:
-    top = ["convert", "datasets", "demo", "detect", "doctor", "evaluate", "prune", "report", "run", "shards", "train"]
-    assert [" ".join(path) for path in COMMANDS] == sorted([*top, "shards info", "shards preview", "shards verify"])
+    data = ["datasets", "convert", "anchors", "shards", "shards info", "shards preview", "shards verify"]
+    models = ["train", "prune", "evaluate", "detect"]
+    assert [" ".join(path) for path in COMMANDS] == sorted([*data, *models, "demo", "doctor", "run", "report"])
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

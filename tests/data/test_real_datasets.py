@@ -19,6 +19,8 @@ from yolo_dist.errors import ConversionError
         ("bccd", "bccd", "val", 87, 1137, 0, {"zero area": 1}),
         ("coco2017", "coco", "train", 47, 518, 6, {}),
         ("coco2017", "coco", "val", 57, 510, 7, {}),
+        ("visdrone", "visdrone", "val", 60, 4501, 163, {}),
+        ("bdd100k", "bdd100k", "train", 60, 713, 0, {}),
     ],
 )
 def test_real_samples_convert_with_their_published_counts(
