@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -88,6 +88,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         Example(name="a").epochs = 4  # type: ignore[misc]
 
 
+@settings(deadline=None)
 @given(columns=st.integers(1, 100), rows=st.integers(1, 100))
 def test_multiples_of_the_largest_stride_are_image_sizes(columns: int, rows: int) -> None:
     width, height = columns * STRIDE_LIMIT, rows * STRIDE_LIMIT

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_dist.errors import ConfigError
@@ -205,6 +205,7 @@ def test_overrides_of_a_recipe_without_proper_stages_do_not_crash() -> None:
     assert [problem.partition(":")[0] for problem in problems_of("base.epochs=5", stages=5)] == ["stages", "base"]
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     epochs=st.integers(1, 1000),
     percent=st.floats(0, 1, exclude_max=True),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
@@ -67,6 +67,7 @@ def test_an_unknown_protocol_is_an_error_that_names_the_url() -> None:
         location("nosuch://bucket/hand")
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=300))
 def test_sha256_is_that_of_the_whole_file(content: bytes) -> None:
     path = location("memory://hashes/file")
