@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from yolo_dist.errors import ConfigError
 from yolo_dist.recipe import PruneStage, Recipe, TrainStage, make_recipe, read_recipe
-from yolo_dist.resources import resource_folder
+from yolo_dist.shipped import shipped_folder
 
 RECIPE = """
 name: hand-tiny
@@ -71,7 +71,7 @@ def test_the_settings_of_a_stage_are_what_it_does_not_where_it_stands() -> None:
     assert "id" not in first.settings().model_dump()
 
 
-@pytest.mark.parametrize("path", sorted(resource_folder("launch").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(shipped_folder("launch").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_that_comes_with_the_package_is_valid(path: Path) -> None:
     found = read_recipe(str(path))
     assert found.name == path.stem

@@ -5,7 +5,7 @@ from yolo_dist.data.convert import convert
 from yolo_dist.data.shards import MANIFEST
 from yolo_dist.pipeline import StageResult, run
 from yolo_dist.recipe import Recipe, read_recipe
-from yolo_dist.resources import resource_folder
+from yolo_dist.shipped import shipped_folder
 from yolo_dist.storage import location
 from yolo_dist.train.tracking import say
 
@@ -13,7 +13,7 @@ from yolo_dist.train.tracking import say
 def run_demo(storage: str, data: str, overrides: list[str]) -> tuple[Recipe, list[StageResult]]:
     """Make the shapes dataset under `data` if it is not there, and run `launch/shapes.yaml` into `storage`."""
     fixed = [f"shards={location(data) / 'shapes'}", f"storage={location(storage)}"]
-    recipe = read_recipe(str(resource_folder("launch") / "shapes.yaml"), fixed + overrides)
+    recipe = read_recipe(str(shipped_folder("launch") / "shapes.yaml"), fixed + overrides)
     card = find_card(recipe.dataset)
     for split in (recipe.train_split, recipe.validation_split):
         if not (location(recipe.shards) / split / MANIFEST).exists():

@@ -16,6 +16,7 @@ from yolo_dist.data.convert import ConvertConfig, present_splits
 from yolo_dist.data.convert import convert as convert_split
 from yolo_dist.data.preview import contact_sheet, encode_png
 from yolo_dist.data.shards import MANIFEST, Manifest, ShardSet, converted_splits, open_split
+from yolo_dist.errors import ConversionError
 from yolo_dist.storage import location, publish
 
 Destination = Annotated[str, typer.Argument(help="Path or URL the dataset was converted to.")]
@@ -76,11 +77,18 @@ def convert(
     """
     card = find_card(name)
     config = validate(ConvertConfig, {"max_bad": max_bad, "overwrite": overwrite}, "options")
-    manifests = {}
+    manifests: dict[str, Manifest] = {}
+    failures: list[str] = []
     for each in [split] if split else _unfinished(present_splits(card, source), destination, overwrite):
-        with show.progress(f"{card.name} {each}") as progress:
-            manifests[each] = convert_split(card, source, destination, each, config, progress)
-    _show_manifests(manifests, as_json)
+        try:
+            with show.progress(f"{card.name} {each}") as progress:
+                manifests[each] = convert_split(card, source, destination, each, config, progress)
+        except ConversionError as error:  # of this split; the others may be good
+            failures.append(str(error))
+    if manifests:
+        _show_manifests(manifests, as_json)
+    if failures:
+        raise ConversionError("\n".join(failures))
 
 
 def anchors(

@@ -11,6 +11,7 @@ from upath import UPath
 from yolo_dist.config import Config, validate
 from yolo_dist.data.scenes import SceneSettings
 from yolo_dist.errors import ConfigError
+from yolo_dist.shipped import shipped_folder
 
 Size = tuple[float, float]
 
@@ -116,10 +117,8 @@ def _repeated(values: Any) -> list[Any]:
 
 
 def card_folder() -> Path:
-    """The folder of the cards that come with the package: the checkout's, or the installed package's own."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "datasets"
-    return checkout if (package.parent / "pyproject.toml").is_file() else package / "resources" / "datasets"
+    """The folder of the cards that come with the package."""
+    return shipped_folder("datasets")
 
 
 def card_names() -> list[str]:

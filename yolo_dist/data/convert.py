@@ -232,7 +232,8 @@ def _check_quality(tally: Tally, config: ConvertConfig, place: str) -> None:
                 f"mend them or allow more with --max-bad. First: {examples}"
             )
     if not tally.images:
-        raise ConversionError(f"{place}: no usable image is left")
+        examples = "; ".join(str(rejection) for rejection in tally.bad_images[:3])
+        raise ConversionError(f"{place}: no usable image is left of {len(tally.bad_images)}. First: {examples}")
 
 
 def _manifest(card: Card, split: str, tally: Tally, records: list[ShardRecord], config: ConvertConfig) -> Manifest:

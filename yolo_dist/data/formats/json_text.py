@@ -92,9 +92,16 @@ class _Window:
                 continue
             except (RecursionError, ValueError) as error:
                 raise AnnotationError(f"{self._place}: not an annotation file: {error}") from None
-            if end < len(self._text) or not self._grow():  # a number may go on in the next chunk
+            if self._is_closed(end) or not self._grow():
                 self.position = end
                 return value
+
+    def _is_closed(self, end: int) -> bool:
+        """Whether a value ends here for certain: a number may go on in the next chunk."""
+        space = _space.match(self._text, end)
+        assert space is not None
+        following = self._text[space.end() : space.end() + 1]
+        return following in (",", "]") or len(self._text) - end > LARGEST_TOKEN
 
     def damage(self, position: int, message: str) -> AnnotationError:
         """What is wrong at a position of the window."""

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 
-def resource_folder(name: str) -> Path:
+def shipped_folder(name: str) -> Path:
     """`datasets` or `launch`: the checkout's folder, or its copy inside an installed package."""
     package = Path(__file__).resolve().parent
     checkout = package.parent / name
-    return checkout if (package.parent / "pyproject.toml").is_file() else package / "resources" / name
+    return checkout if (package.parent / "pyproject.toml").is_file() else package / "shipped_files" / name
