@@ -18,7 +18,9 @@ from yolo_dist.data.convert import ConvertConfig, convert
 from yolo_dist.errors import ConfigError, ProofError
 from yolo_dist.pipeline import StageResult, check, run
 from yolo_dist.recipe import Recipe, make_recipe
+from yolo_dist.stages import StageContext, train_stage
 from yolo_dist.storage import location
+from yolo_dist.train.config import TrainConfig
 
 FIELDS = ["id", "kind", "map", "map50", "parameters", "macs", "weight_bytes", "latency_ms", "seconds", "cached"]
 
@@ -253,6 +255,26 @@ def test_a_run_interrupted_while_publishing_leaves_no_half_stage(folder: Path, m
             run(recipe(folder))
     assert not list((folder / "runs" / "tiny" / "stages").glob("*"))
     assert redone(run(recipe(folder))) == ["base", "pruned", "tuned"]
+
+
+def test_checkpoints_stay_until_their_stage_is_published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_with_checkpoint(context: StageContext, config: TrainConfig) -> None:
+        train_stage(context, config)
+        (context.checkpoints / context.name).mkdir(parents=True, exist_ok=True)
+
+    def stop(*_: object) -> None:
+        raise ProofError("planted")
+
+    checkpoints = folder / "runs" / "tiny" / "checkpoints"
+    monkeypatch.setattr(pipeline, "train_stage", train_with_checkpoint)
+    with monkeypatch.context() as patched, pytest.raises(ProofError, match="planted"):
+        patched.setattr(pipeline, "collect", stop)
+        run(recipe(folder))
+    assert len(list(checkpoints.iterdir())) == 1
+    with monkeypatch.context() as patched, pytest.raises(ProofError, match="planted"):
+        patched.setattr(pipeline, "prune_stage", stop)
+        run(recipe(folder))
+    assert list(checkpoints.iterdir()) == []
 
 
 def test_a_run_lives_under_a_url_as_it_does_on_disk(folder: Path) -> None:

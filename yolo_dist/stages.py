@@ -43,7 +43,7 @@ class StageContext:
         output: URL of the folder that gets `bundle/`, `evaluation/` and what else the stage has to show.
         train, validation: URLs of the shards.
         metrics: URL of the run's `metrics.jsonl`.
-        checkpoints: where Ray keeps checkpoints while the stage runs.
+        checkpoints: where Ray keeps checkpoints until the stage is published.
         name: identifies everything the stage depends on.
         max_detections: detections an image, as the dataset's protocol has it.
     """

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import tiny
-from command_line import done, refused
+from command_line import done, refused, yolo_dist
 from PIL import Image
 
 from yolo_dist.data.card import card_names
@@ -170,6 +170,18 @@ def test_more_than_five_percent_bad_is_refused_unless_allowed_and_leaves_nothing
     assert "images/00.jpg" in error
     assert list((pets / "shards").iterdir()) == []
     assert done(*convert(pets, "--max-bad", "0.1", "--json")).json()["train"]["images"] == 37
+
+
+def test_a_split_that_fails_is_named_and_does_not_keep_the_others_from_being_converted(pets: Path) -> None:
+    (pets / "pets.yaml").write_text(CARD + "  val: {images: bad, annotations: labels}\n  test: {images: images}\n")
+    (pets / "source" / "bad").mkdir()
+    (pets / "source" / "bad" / "00.jpg").write_bytes(b"no image")
+    outcome = yolo_dist(*convert(pets, "--json"))
+    assert outcome.code == 2
+    assert list(outcome.json()) == ["train", "test"]
+    (error,) = outcome.errors
+    assert error.startswith("dataset pets, split val: 1 of 1 images are bad")
+    assert sorted(path.name for path in (pets / "shards").iterdir()) == ["test", "train"]
 
 
 def test_a_source_that_is_not_there_is_named(pets: Path) -> None:

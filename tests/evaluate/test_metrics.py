@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.annotations import ANY_CLASS, Boxes
 from yolo_dist.evaluate.coco import interpolated_precision
 from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
 from yolo_dist.evaluate.nms import Detections
@@ -168,6 +168,38 @@ def test_detections_inside_an_ignored_box_are_no_mistakes() -> None:
     inside = Detections(box(10, 10, 30, 30), np.ones(1, np.float32), np.zeros(1, np.int32))
     right, counts = match(crowd, inside)
     assert (right.tolist(), counts.tolist()) == ([False], [False])
+
+
+@pytest.mark.parametrize(("region", "precision"), [(ANY_CLASS, 1.0), (0, 0.5)])
+def test_a_region_to_ignore_takes_detections_of_every_class(region: int, precision: float) -> None:
+    corners = np.array([[0, 0, 100, 100], [200, 0, 250, 50]], np.float32)
+    truth = Boxes(corners, np.array([region, 1], np.int32), np.array([True, False]))
+    inside = np.array([[10, 10, 30, 30], [200, 0, 250, 50]], np.float32)
+    found = Detections(inside, np.array([0.9, 0.8], np.float32), np.ones(2, np.int32))
+    metrics = coco_metrics([GroundTruth("a", 640, 480, truth)], [found], ["other", "square"])
+    assert metrics.precision == pytest.approx(precision)
+    assert metrics.per_class["square"].map == pytest.approx(precision)
+
+
+def test_a_region_to_ignore_equals_a_crowd_of_each_class_to_the_last_bit() -> None:
+    truth, detections = dataset(seed=3, images=12)
+    regions = [box(0, 0, 300, 200) for _ in truth]
+
+    def with_regions(labels: list[int]) -> list[Boxes]:
+        return [
+            Boxes(
+                np.vstack([image.boxes.xyxy, *([region] * len(labels))]),
+                np.hstack([image.boxes.labels, np.array(labels, np.int32)]),
+                np.hstack([image.boxes.ignore, np.ones(len(labels), np.bool_)]),
+            )
+            for image, region in zip(truth, regions, strict=True)
+        ]
+
+    one = interpolated_precision(with_regions([ANY_CLASS]), detections, len(CLASSES))
+    each = interpolated_precision(with_regions([0, 1, 2]), detections, len(CLASSES))
+    none = interpolated_precision(with_regions([]), detections, len(CLASSES))
+    np.testing.assert_array_equal(one, each)
+    assert not np.array_equal(one, none)
 
 
 @pytest.mark.parametrize(("limit", "recall"), [(1, 1 / 3), (2, 2 / 3), (100, 1.0)])

@@ -1,6 +1,7 @@
 """Anchors written into a card: one value of the file changes, its comments and its order stay."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,20 +36,22 @@ def write_anchors(path: Path, anchors: Anchors, classes: tuple[str, ...]) -> Non
 
 def _edited(text: str, count: int, value: str) -> str:
     """The card's text with the entry set; positions come from the YAML parser."""
-    root = yaml.compose(text, yaml.SafeLoader)
-    assert isinstance(root, yaml.MappingNode)
-    listed = _value(root, "anchors")
-    if not isinstance(listed, yaml.MappingNode) or not listed.value:
-        return f'{text.rstrip()}\nanchors:\n  {count}: "{value}"\n'
+    entry = f'{count}: "{value}"'
+    listed = _value(yaml.compose(text, yaml.SafeLoader), "anchors")
+    if listed is None:
+        return f"{text.rstrip()}\nanchors:\n  {entry}\n"
+    if not listed.value:
+        return f"{text[: listed.start_mark.index]}{{{entry}}}{text[listed.end_mark.index :]}"
     known = _value(listed, str(count))
     if known is not None:
         return f'{text[: known.start_mark.index]}"{value}"{text[known.end_mark.index :]}'
     first = listed.value[0][0].start_mark
     separator = ", " if listed.flow_style else f"\n{' ' * first.column}"
-    return f'{text[: first.index]}{count}: "{value}"{separator}{text[first.index :]}'
+    return f"{text[: first.index]}{entry}{separator}{text[first.index :]}"
 
 
-def _value(mapping: yaml.MappingNode, key: str) -> yaml.Node | None:
+def _value(mapping: Any, key: str) -> Any:
+    """The node that a mapping node has under a key."""
     return next((value for name, value in mapping.value if name.value == key), None)
 
 

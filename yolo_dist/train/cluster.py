@@ -15,6 +15,7 @@ from upath import UPath
 from yolo_dist.config import Config
 from yolo_dist.errors import ConfigError, TrainError, YoloDistError
 from yolo_dist.storage import is_remote
+from yolo_dist.train.address import set_address
 from yolo_dist.train.workers import Workers, use_threads
 
 PASSED_ON = ("AWS_", "WANDB_")
@@ -44,7 +45,8 @@ def run_on_workers(
         function: what to do; it leaves its results in files.
         job: what it is told; travels to other machines.
         cluster: how many workers.
-        checkpoints: folder or URL for Ray's checkpoints, under `name`; they stay until the results are safe.
+        checkpoints: folder or URL for Ray's checkpoints, under `name`; they stay: remove them once the
+            results are where they belong, for a crash on the way there would cost all of the work.
         name: identifies everything that the job depends on.
 
     Raises:
@@ -83,18 +85,14 @@ def connect(cluster: ClusterConfig) -> None:
     address = os.environ.get("RAY_ADDRESS", "local")
     if not ray.is_initialized():
         environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        hook = f"{set_address.__module__}.{set_address.__name__}"
         ray.init(
             address=address,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": environment, "worker_process_setup_hook": f"{__name__}.{set_address.__name__}"},
+            runtime_env={"env_vars": environment, "worker_process_setup_hook": hook},
         )
     if address == "local":
         _require_resources(cluster, ray.cluster_resources())
-
-
-def set_address() -> None:
-    """Tell Ray's helpers in a worker process which cluster is theirs: they search, and stop at a second one."""
-    os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
 
 
 def remove(folder: UPath) -> None:

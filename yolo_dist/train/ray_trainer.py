@@ -75,7 +75,8 @@ class TrainJob:
 def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
     """Train on Ray workers; `bundle/` and `evaluation/` lie at the job's output afterwards.
 
-    An interrupted call goes on from its last checkpoint when repeated with the same `name` and `checkpoints`.
+    An interrupted call goes on from its last checkpoint when repeated with the same `name` and `checkpoints`; after
+    a finished one only the evaluation is left to do again.
 
     Raises:
         NonFiniteLoss, TrainError: why a worker failed.

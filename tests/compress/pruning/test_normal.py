@@ -87,7 +87,7 @@ def test_percent_near_one_keeps_the_largest_of_a_single_layer() -> None:
 
 
 def test_a_layer_that_would_vanish_is_named_with_the_largest_percent_that_works() -> None:
-    """Layer 1 has nothing above 0.2; of 16 channels, 9 are under that, so percent 9/16 = 0.5625 is the last."""
+    """Layer 1 has nothing above 0.2, nor have 10 of all 16 channels: 10/16 = 0.625 is the first percent too large."""
     gammas = {
         0: np.array([0.1] * 5 + [0.9] * 3, np.float32),
         1: np.array([0.1] * 4 + [0.2], np.float32),

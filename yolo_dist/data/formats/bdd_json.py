@@ -55,7 +55,7 @@ class Frame:
 def parse(chunks: Iterable[str], classes: Mapping[str, int], place: str = "labels") -> Iterator[Frame]:
     """Frames of a file of any edition, in its order; crowds come back with ignore set.
 
-    An array is read frame by frame: the training split of 2018 has 1.3 GB, most of it shapes that are no boxes.
+    An array is read frame by frame: training labels of 2018 take over a gigabyte, most of it for shapes not read here.
 
     Args:
         chunks: the file's text in pieces of any size.

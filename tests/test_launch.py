@@ -1,0 +1,50 @@
+"""The recipes that come along, checked by `run --check` against real files of their datasets."""
+
+from pathlib import Path
+
+import pytest
+from oxford_hand import write_hands
+from typer.testing import CliRunner
+
+from yolo_dist.cli.app import app
+from yolo_dist.data.card import find_card
+from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.recipe import read_recipe
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+
+SAMPLES = {
+    "bccd": ("bccd", "train", "val"),
+    "bdd100k": ("bdd100k", "train", "train"),
+    "coco": ("coco", "train", "val"),
+    "dior": ("dior", "train", "test"),
+    "hand": ("hand", "train", "val"),
+    "visdrone": ("visdrone", "val", "val"),
+}
+"""For each recipe the folder of the sample, and splits of which it has images to train on and to validate with."""
+
+
+def test_every_dataset_to_download_has_a_recipe() -> None:
+    assert {path.stem for path in LAUNCH.glob("*.yaml")} == {*SAMPLES, "shapes"}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_recipe_passes_the_check_on_converted_data(name: str, shared_data: Path, tmp_path: Path) -> None:
+    folder, train, validation = SAMPLES[name]
+    source = shared_data / folder
+    if name == "hand":
+        source = write_hands(tmp_path / "hand", (source / "Buffy_1.mat").read_bytes())
+    card = find_card(read_recipe(str(LAUNCH / f"{name}.yaml")).dataset)
+    for split in {train, validation}:
+        convert(card, source, tmp_path / "shards", split, ConvertConfig(max_bad=1))
+    overrides = [f"shards={tmp_path}/shards", f"train_split={train}", f"validation_split={validation}"]
+    result = CliRunner().invoke(app, ["run", str(LAUNCH / f"{name}.yaml"), "--check", *overrides])
+    assert result.exception is None, result.exception
+    assert result.output.endswith("nothing wrong\n")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_recipe_trains_sparsifies_prunes_and_tunes(name: str) -> None:
+    recipe = read_recipe(str(LAUNCH / f"{name}.yaml"))
+    assert [stage.id for stage in recipe.stages] == ["base", "sparse", "pruned", "tuned"]
+    assert (recipe.train_split, recipe.validation_split) == ("train", "val")
