@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-from tiny_training import PLAIN, SIZE, scenes, tiny_network, training, without_batch_norm
+from tiny_training import SIZE, scenes, tiny_network, training, without_batch_norm
 from torch import Tensor, nn
 
 from yolo_dist.compress.sparsity import batch_norm, decay_curve, travel
-from yolo_dist.config import validate
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.shards import Sample, ShardSet
 from yolo_dist.errors import ConfigError, NonFiniteLoss
-from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.targets import assign_all
@@ -296,45 +294,3 @@ def test_a_worker_without_a_share_of_the_last_batch_takes_part_and_learns_nothin
 def test_an_epoch_with_an_empty_share_ends_like_any_other(group_of_one: None, tmp_path: Path) -> None:
     trainer = Trainer(tiny_network(), scenes(tmp_path, images=7), training(batch_size=6), SIZE, Workers(0, 3))
     assert np.isfinite(trainer.run_epoch().loss["total"])
-
-
-@pytest.mark.parametrize(
-    ("epochs", "every", "expected"),
-    [
-        (30, None, [2, 5, 8, 11, 14, 17, 20, 23, 26]),
-        (3, None, [0, 1]),
-        (6, 2, [1, 3]),
-        (5, 2, [1, 3]),
-        (4, 0, []),
-        (1, None, []),
-    ],
-)
-def test_epochs_that_are_evaluated_never_count_the_last_which_always_is(
-    epochs: int, every: int | None, expected: list[int]
-) -> None:
-    config = training(epochs=epochs, evaluate_every=every)
-    assert [epoch for epoch in range(epochs) if config.evaluates_after(epoch)] == expected
-
-
-@pytest.mark.parametrize(
-    ("batch", "nominal", "expected"), [(16, 64, 4), (64, 64, 1), (128, 64, 1), (24, 64, 3), (3, 64, 21)]
-)
-def test_batches_are_accumulated_to_about_the_nominal_one(batch: int, nominal: int, expected: int) -> None:
-    assert training(batch_size=batch, nominal_batch=nominal).accumulate == expected
-
-
-@pytest.mark.parametrize(
-    ("values", "key"),
-    [
-        ({"epochs": 0}, "epochs"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"multi_scale": (1.5, 0.5)}, "multi_scale"),
-        ({"sparsity": {"factor": -1}}, "sparsity.factor"),
-        ({"augment": PLAIN | {"mosaik": 1}}, "augment.mosaik: unknown key"),
-        ({"optimizer": {"momentum": 1.5}}, "optimizer.momentum"),
-        ({"loss": {"iou": "diou"}}, "loss.iou"),
-    ],
-)
-def test_wrong_settings_are_refused_by_their_path(values: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError, match=key):
-        validate(TrainConfig, values, "stage")

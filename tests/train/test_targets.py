@@ -15,7 +15,7 @@ HEAD = Head(layer=0, stride=16, anchors=torch.tensor([[10.0, 14.0], [40.0, 30.0]
 GRID = (6, 4)
 """Columns and rows of a 96×64 image at stride 16."""
 
-coordinates = st.integers(-40, 160).map(lambda eighths: eighths / 2)
+coordinates = st.integers(-160, 320).map(lambda eighths: eighths / 2)
 boxes = st.tuples(coordinates, coordinates, st.integers(1, 240), st.integers(1, 240)).map(
     lambda box: [box[0], box[1], box[0] + box[2] / 2, box[1] + box[3] / 2]
 )
@@ -65,6 +65,7 @@ def test_matches_are_those_that_loops_find(drawn: list[list[float]]) -> None:
         pytest.param((12, 1, 52, 31), (2, 1), id="centre on the line between cells belongs to the right and lower one"),
         pytest.param((76, 44, 116, 84), (5, 3), id="centre on the last pixel's border"),
         pytest.param((-30, -20, 10, 10), (0, 0), id="centre outside at the top left"),
+        pytest.param((-80, -60, -40, -30), (0, 0), id="cells beyond the top left"),
         pytest.param((90, 60, 130, 90), (5, 3), id="centre outside at the bottom right"),
     ],
 )
