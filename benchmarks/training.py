@@ -1,7 +1,8 @@
 """Training steps a second: ours against a plain PyTorch loop, and ours under Ray Train against without Ray.
 
 All contestants train yolov3-tiny at 416 px with batch 8 on the same batches, with one computing thread and one
-that decodes ahead. The plain loop is float32 in the default memory layout, without moving average.
+that decodes ahead. The plain loop is float32 in the default memory layout, without moving average; it gets the
+memory allocator's settings that our workers set for themselves.
 
 Run: python benchmarks/training.py
 """
@@ -38,7 +39,7 @@ from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.optimizer import OptimizerConfig, build_optimizer
 from yolo_dist.train.ray_trainer import EvaluateJob, TrainJob, train_on_workers
 from yolo_dist.train.targets import assign_all
-from yolo_dist.train.workers import bfloat16_is_fast, use_threads
+from yolo_dist.train.workers import bfloat16_is_fast, keep_freed_memory, use_threads
 
 SIZE = (416, 416)
 BATCH = 8
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--ray-epochs", type=int, default=5)
     arguments = parser.parse_args()
     use_threads(1)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = make_shards(folder / "scenes")

@@ -1,5 +1,9 @@
 """The worker group as a training function sees it."""
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +12,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from yolo_dist.train.workers import Workers, bfloat16_is_fast
+from yolo_dist.train.workers import KEEPING_FREED_MEMORY, Workers, bfloat16_is_fast
 
 
 def test_a_group_of_one_needs_no_messages() -> None:
@@ -63,3 +67,33 @@ def test_a_torch_that_cannot_tell_gets_no_bfloat16(monkeypatch: pytest.MonkeyPat
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not bfloat16_is_fast(torch.device("cpu"))
     assert not bfloat16_is_fast(torch.device("meta"))
+
+
+ALLOCATE_AGAIN_AND_AGAIN = """
+import resource, sys
+import torch
+from yolo_dist.train.workers import keep_freed_memory
+if sys.argv[1:] == ["keep"]:
+    keep_freed_memory()
+for _ in range(5):
+    torch.ones(40, 2**20)  # 160 MiB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(40, 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def pages_handed_out(*arguments: str, environment: dict[str, str] | None = None) -> int:
+    """Pages that the kernel hands out when a process allocates and frees the same 160 MiB twenty times."""
+    command = [sys.executable, "-c", ALLOCATE_AGAIN_AND_AGAIN, *arguments]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(command, check=True, capture_output=True, env=clean | (environment or {}))
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
+def test_kept_memory_is_rarely_handed_out_again_by_the_kernel() -> None:
+    by_default = pages_handed_out()
+    assert pages_handed_out("keep") < by_default / 4
+    assert pages_handed_out(environment=KEEPING_FREED_MEMORY) < by_default / 4

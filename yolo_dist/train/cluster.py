@@ -16,7 +16,7 @@ from yolo_dist.config import Config
 from yolo_dist.errors import ConfigError, TrainError, YoloDistError
 from yolo_dist.storage import is_remote
 from yolo_dist.train.address import set_address
-from yolo_dist.train.workers import Workers, use_threads
+from yolo_dist.train.workers import KEEPING_FREED_MEMORY, Workers, keep_freed_memory, use_threads
 
 PASSED_ON = ("AWS_", "WANDB_")
 """Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
@@ -84,12 +84,12 @@ def connect(cluster: ClusterConfig) -> None:
         return
     address = os.environ.get("RAY_ADDRESS", "local")
     if not ray.is_initialized():
-        environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         hook = f"{set_address.__module__}.{set_address.__name__}"
         ray.init(
             address=address,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": environment, "worker_process_setup_hook": hook},
+            runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on, "worker_process_setup_hook": hook},
         )
     if address == "local":
         _require_resources(cluster, ray.cluster_resources())
@@ -119,6 +119,7 @@ def _require_resources(cluster: ClusterConfig, have: dict[str, float]) -> None:
 
 def _call(settings: dict[str, Any]) -> None:
     use_threads(settings["threads"])
+    keep_freed_memory()  # without workers this is the driver's own process
     logging.getLogger().setLevel(logging.WARNING)  # Ray reports every report
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())

@@ -1,6 +1,8 @@
 """The worker group as a training function sees it: who am I, and sums and gathers over all."""
 
+import ctypes
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +12,16 @@ from torch import Tensor
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """On x86, and the last on ARM."""
+KEPT_BYTES = 2**30
+KEEPING_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(2 * KEPT_BYTES - 1),
+}
+"""Environment in which a new process keeps the memory of freed activations for the next step, where glibc is its C
+library: by default blocks of this size go back to the kernel, and every step waits while it clears the same pages."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""glibc's numbers for `mallopt`, from its malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +84,11 @@ def use_threads(count: int) -> None:
     """Give this process `count` threads for computing: more processes than cores fight over them."""
     os.environ["OMP_NUM_THREADS"] = str(count)
     torch.set_num_threads(count)
+
+
+def keep_freed_memory() -> None:
+    """Do for this process what `KEEPING_FREED_MEMORY` does for a new one; its first thread profits most."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_BYTES - 1)
