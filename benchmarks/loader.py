@@ -1,5 +1,7 @@
 """How close the loader comes to the limit: bare JPEG decoding and resizing of the same files with the same library.
 
+Then what decoding at a fraction of their size saves for images of 1280 × 720.
+
 Run: python benchmarks/loader.py [--source FOLDER_OF_JPEGS]
 """
 
@@ -7,33 +9,36 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 from measure import publish_result, race, show
 
 from yolo_dist.data.augment import AugmentConfig
-from yolo_dist.data.card import Card, SplitSource, find_card
+from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.convert import convert
 from yolo_dist.data.image import plan_letterbox
 from yolo_dist.data.loader import Loader
+from yolo_dist.data.scenes import CLASSES, SceneSettings
 from yolo_dist.data.shards import ShardSet, open_split
 
 SIZE = (416, 416)
 BATCH_SIZE = 16
-BCCD = Path(__file__).resolve().parents[2] / "shared" / "data" / "bccd" / "JPEGImages"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+BCCD, BDD = DATA / "bccd" / "JPEGImages", DATA / "bdd100k" / "images"
+LARGE, WHOLE, REDUCED = (1280, 720), "decoded whole", "decoded as small as the input allows"
 LIMIT, PLAIN, LIGHT, MOSAIC = "bare decode + resize", "loader", "loader, flip + colour", "loader, mosaic + all"
 
 
-def shards_of(source: Path | None, folder: Path) -> ShardSet:
+def shards_of(source: Path | None, folder: Path, scenes: SceneSettings) -> ShardSet:
     """The JPEGs of a folder as shards, or generated scenes."""
     if source is None:
-        convert(find_card("shapes"), "-", folder, "train")
+        splits = {"train": SplitSource(generate=scenes)}
+        convert(Card(name="scenes", format="shapes", classes=CLASSES, splits=splits), "-", folder, "train")
     else:
-        files = SplitSource(images=".", annotations=".")
-        convert(
-            Card(name="jpegs", format="yolo_txt", classes=("none",), splits={"train": files}), source, folder, "train"
-        )
+        files = {"train": SplitSource(images=".", annotations=".")}
+        convert(Card(name="jpegs", format="yolo_txt", classes=("none",), splits=files), source, folder, "train")
     return open_split(folder, "train")
 
 
@@ -52,14 +57,23 @@ def load(shards: ShardSet, augment: AugmentConfig | None) -> int:
     return sum(len(batch) for batch in loader.batches(0))
 
 
+def load_whole(shards: ShardSet) -> int:
+    """One epoch without augmentation, every image decoded in its whole size."""
+    with patch("yolo_dist.data.loader.reduction", lambda *_: 1):
+        return load(shards, None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, default=BCCD if BCCD.is_dir() else None, help="folder of JPEGs")
+    parser.add_argument(
+        "--large-source", type=Path, default=BDD if BDD.is_dir() else None, help="folder of JPEGs of 1280×720"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        shards = shards_of(arguments.source, Path(folder))
+        shards = shards_of(arguments.source, Path(folder) / "small", SceneSettings(images=300, seed=1))
         files = [bytes(sample.image) for sample in shards]
         scales = [plan_letterbox(sample.width, sample.height, SIZE).scale for sample in shards]
         sizes = [
@@ -78,12 +92,28 @@ def main() -> None:
         title = (
             f"{len(files)} JPEGs of {shards[0].width}×{shards[0].height} into {SIZE[0]}×{SIZE[1]}, one thread, CPU time"
         )
+        scenes = SceneSettings(images=40, seed=1, width=LARGE[0], height=LARGE[1])
+        large = shards_of(arguments.large_source, Path(folder) / "large", scenes)
+        decoding = race(
+            {WHOLE: lambda: load_whole(large), REDUCED: lambda: load(large, None)},
+            arguments.rounds,
+            clock=time.process_time,
+        )
     show(title, result, LIMIT, "images/s per core")
+    show(f"{len(large)} images of {large[0].width}×{large[0].height}", decoding, WHOLE, "images/s per core")
     ratios = {name: round(result.ratio(name, LIMIT), 3) for name in (PLAIN, LIGHT, MOSAIC)}
     what = "JPEGs in memory for the limit, Arrow shards for the loader; letterbox 416, batch 16, one thread, CPU time"
     path = publish_result(
         "loader",
-        {"what": what, "images": title, "images_per_second": result.as_json(), "ratio_to_limit": ratios},
+        {
+            "what": what,
+            "images": title,
+            "images_per_second": result.as_json(),
+            "ratio_to_limit": ratios,
+            "large_images": f"{len(large)} JPEGs of {large[0].width}×{large[0].height}",
+            "large_images_per_second": decoding.as_json(),
+            "ratio_of_reduced_to_whole_decoding": round(decoding.ratio(REDUCED, WHOLE), 3),
+        },
     )
     print(f"written to {path}")
 

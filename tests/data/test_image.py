@@ -16,6 +16,7 @@ from yolo_dist.data.image import (
     letterbox,
     plan_letterbox,
     read_header,
+    reduction,
 )
 from yolo_dist.errors import ImageError
 
@@ -98,6 +99,15 @@ def test_reduced_decoding_gives_a_smaller_picture_of_the_same() -> None:
     image = decode_image(encoded(quartered(128, 96)), reduce=2)
     assert image.shape == (48, 64, 3)
     assert corners(image) == UPRIGHT
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [(2, 1), (1, 1), (0.51, 1), (0.5, 2), (416 / 1280, 2), (0.25, 4), (0.13, 4), (0.125, 8), (0.01, 8)],
+)
+def test_jpegs_are_decoded_as_small_as_their_use_allows(scale: float, expected: int) -> None:
+    assert reduction(encoded(quartered()), scale) == expected
+    assert reduction(encoded(quartered(), "PNG"), scale) == 1
 
 
 def with_thumbnail() -> bytes:

@@ -3,10 +3,11 @@
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from made_datasets import jpeg, raw_shards, scenes
+from made_datasets import boxes_of, jpeg, raw_shards, scenes
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.augment import AugmentConfig
@@ -50,6 +51,29 @@ def test_an_image_without_augmentation_is_its_letterbox(shards: ShardSet) -> Non
         assert batch.letterboxes[number] == box
         assert batch.image_ids[number] == sample.image_id
     assert batch.samples.tolist() == list(range(21))
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+@pytest.mark.parametrize("size", [(640, 480), (643, 481), (1285, 963)])
+def test_boxes_stay_on_their_objects_when_large_jpegs_are_decoded_smaller(
+    tmp_path: Path, size: tuple[int, int], mosaic: float
+) -> None:
+    width, height = size
+    white = np.zeros((height, width, 3), np.uint8)
+    white[height // 4 : height // 2, width // 3 : width // 2] = 255
+    boxes = boxes_of((width // 3, height // 4, width // 2, height // 2))
+    data = cv2.imencode(".jpg", white)[1].tobytes()
+    shards = raw_shards(tmp_path, [Sample("large", data, width, height, boxes)])
+    plain = AugmentConfig(mosaic=mosaic, flip=0, hue=0, saturation=0, value=0)
+    (batch,) = Loader(shards, (160, 160), 1, augment=plain, seed=4).batches(0)
+    pixels = batch.images[0, 0].numpy()
+    drawn = np.zeros_like(pixels, bool)
+    for left, top, right, bottom in batch.boxes.round().int().tolist():
+        drawn[top:bottom, left:right] = True
+    different = drawn ^ (pixels > 127)
+    outline = 2 * (batch.boxes[:, 2:] - batch.boxes[:, :2]).sum()
+    assert drawn.any()
+    assert different.sum() < outline  # no more than a pixel off on every side
 
 
 def test_tensors_have_the_promised_types_and_layout(shards: ShardSet) -> None:

@@ -23,6 +23,7 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
 }
+_JPEG_START = b"\xff\xd8"
 _PREMATURE_END = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 
 
@@ -106,6 +107,16 @@ def decode_image(
     return image.astype(np.uint8, copy=False)
 
 
+def reduction(data: bytes | memoryview, scale: float) -> int:
+    """The largest argument of `decode_image` that leaves no fewer pixels than an image scaled by `scale` has.
+
+    1 for everything but JPEG: only its blocks can be decoded at a fraction of their size.
+    """
+    if bytes(data[:2]) != _JPEG_START:
+        return 1
+    return max(one for one in _REDUCED if one == 1 or one * scale <= 1)
+
+
 @dataclass(frozen=True)
 class Letterbox:
     """How an image was scaled and padded to the network's input.
@@ -157,11 +168,15 @@ def letterbox(image: Pixels, size: tuple[int, int]) -> tuple[Pixels, Letterbox]:
     return canvas, letterbox_into(image, canvas)
 
 
-def letterbox_into(image: Pixels, canvas: Pixels) -> Letterbox:
-    """`letterbox` into an array that exists, uint8 [height, width, 3], all of which is overwritten."""
-    height, width = image.shape[:2]
-    box = plan_letterbox(width, height, (canvas.shape[1], canvas.shape[0]))
-    inner = _inner_size(box.scale, width, height)
+def letterbox_into(image: Pixels, canvas: Pixels, box: Letterbox | None = None) -> Letterbox:
+    """`letterbox` into an array that exists, uint8 [height, width, 3], all of which is overwritten.
+
+    An image that was decoded at a fraction of its size comes with the `box` planned for its whole size.
+    """
+    if box is None:
+        height, width = image.shape[:2]
+        box = plan_letterbox(width, height, (canvas.shape[1], canvas.shape[0]))
+    inner = _inner_size(box.scale, box.width, box.height)
     right, bottom = box.pad_left + inner[0], box.pad_top + inner[1]
     canvas[: box.pad_top], canvas[bottom:] = PADDING, PADDING
     canvas[box.pad_top : bottom, : box.pad_left], canvas[box.pad_top : bottom, right:] = PADDING, PADDING

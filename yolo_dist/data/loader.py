@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.augment import AugmentConfig, augment, mosaic
-from yolo_dist.data.image import Letterbox, Pixels, decode_image, letterbox_into
+from yolo_dist.data.image import Letterbox, Pixels, decode_image, letterbox_into, plan_letterbox, reduction
 from yolo_dist.data.order import EpochOrder, batch_indices, sample_seed
 from yolo_dist.data.shards import Sample, ShardSet
 
@@ -190,7 +190,7 @@ class _Job:
         generator = sample_seed(self.seed, self.epoch, number)
         if generator.random() < self.augment.mosaic:
             partners = [self.shards[int(one)] for one in generator.integers(len(self.shards), size=3)]
-            tiles = [(_decoded(one), one.boxes) for one in (sample, *partners)]
+            tiles = [_tile(one, self.size) for one in (sample, *partners)]
             image, boxes = mosaic(tiles, self.size, generator)
             box = Letterbox(1.0, 0, 0, *self.size)
         else:
@@ -202,13 +202,23 @@ class _Job:
         return boxes, box
 
 
-def _decoded(sample: Sample) -> Pixels:
-    return decode_image(sample.image, source=sample.image_id, trusted=True)
-
-
 def _letterboxed(sample: Sample, canvas: Pixels) -> tuple[Boxes, Letterbox]:
-    box = letterbox_into(_decoded(sample), canvas)
+    box = plan_letterbox(sample.width, sample.height, (canvas.shape[1], canvas.shape[0]))
+    letterbox_into(_decoded(sample, box.scale)[0], canvas, box)
     return Boxes(box.forward(sample.boxes.xyxy), sample.boxes.labels, sample.boxes.ignore), box
+
+
+def _tile(sample: Sample, size: Size) -> tuple[Pixels, Boxes]:
+    """An image for a mosaic, and its boxes in the pixels that were decoded."""
+    scale = plan_letterbox(sample.width, sample.height, size).scale
+    image, factor = _decoded(sample, scale)
+    return image, Boxes(sample.boxes.xyxy / np.float32(factor), sample.boxes.labels, sample.boxes.ignore)
+
+
+def _decoded(sample: Sample, scale: float) -> tuple[Pixels, int]:
+    """An image that will be scaled by `scale`, decoded no larger than that needs, and how much smaller it is."""
+    factor = reduction(sample.image, scale)
+    return decode_image(sample.image, factor, source=sample.image_id, trusted=True), factor
 
 
 def _prefetched(jobs: Iterable[_Job], threads: int) -> Iterator[Batch]:
