@@ -70,9 +70,15 @@ def test_wrong_usage_exits_with_2(words: list[str]) -> None:
         pytest.param(NonFiniteLoss("step 3"), 1, ["step 3"], id="work that failed"),
         pytest.param(
             PermissionError(13, "Permission denied", "/data/x"),
-            1,
+            2,
             ["/data/x: Permission denied; check the path and its permissions"],
-            id="the file system",
+            id="a path that cannot be used",
+        ),
+        pytest.param(
+            OSError(28, "No space left on device", "/data/x"),
+            1,
+            ["/data/x: No space left on device; check the path and its permissions"],
+            id="a full disk",
         ),
         pytest.param(
             KeyError("left\nright"),

@@ -114,8 +114,9 @@ def test_a_flipped_byte_is_found_by_verify_and_named(converted: Path, position: 
         shards.verify()
 
 
-def test_a_shard_that_cannot_be_opened_is_named_with_its_hashes(converted: Path) -> None:
-    flip_byte(converted / "train" / "shard-00000.arrow", -3)
+@pytest.mark.parametrize("position", [0, 700, 1345, -3], ids=["first byte", "in an image", "beyond", "in the footer"])
+def test_a_flipped_byte_is_found_at_the_first_read_and_named(converted: Path, position: int) -> None:
+    flip_byte(converted / "train" / "shard-00000.arrow", position)
     with pytest.raises(ShardCorrupt, match=r"shard-00000\.arrow: sha256 is"):
         open_split(converted, "train")[0]
 

@@ -52,6 +52,10 @@ def options(
     _Debug.on = debug
 
 
+WRONG_INPUT = 2
+WRONG_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
 class _Debug:
     on = False
 
@@ -69,7 +73,13 @@ def main() -> None:
             raise
         for line in _lines(error):
             sys.stderr.write(f"error: {line}\n")
-        sys.exit(error.exit_code if isinstance(error, YoloDistError) else YoloDistError.exit_code)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, YoloDistError):
+        return error.exit_code
+    return WRONG_INPUT if isinstance(error, WRONG_PATHS) and error.filename is not None else YoloDistError.exit_code
 
 
 def _lines(error: Exception) -> list[str]:
