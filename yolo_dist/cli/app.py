@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from yolo_dist.cli import data, models, runs
-from yolo_dist.errors import YoloDistError
+from yolo_dist.errors import InputError, YoloDistError
 
 INTERRUPTED = 130
 
@@ -52,7 +52,6 @@ def options(
     _Debug.on = debug
 
 
-WRONG_INPUT = 2
 WRONG_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -79,7 +78,8 @@ def main() -> None:
 def _exit_code(error: Exception) -> int:
     if isinstance(error, YoloDistError):
         return error.exit_code
-    return WRONG_INPUT if isinstance(error, WRONG_PATHS) and error.filename is not None else YoloDistError.exit_code
+    wrong_path = isinstance(error, WRONG_PATHS) and error.filename is not None
+    return InputError.exit_code if wrong_path else YoloDistError.exit_code
 
 
 def _lines(error: Exception) -> list[str]:
