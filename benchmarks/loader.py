@@ -2,7 +2,7 @@
 
 Then what decoding at a fraction of their size saves for images of 1280 × 720.
 
-Run: python benchmarks/loader.py [--source FOLDER_OF_JPEGS] [--large-source FOLDER_OF_LARGE_JPEGS]
+Run: python benchmarks/loader.py [--source FOLDER] [--large-source FOLDER]
 """
 
 import argparse

@@ -187,7 +187,7 @@ class ShardSet(Sequence[Sample]):
     def _local(self, record: ShardRecord) -> Path:
         remote = self.folder / record.file
         if not is_remote(remote):
-            self._check(remote, record)  # before its first use: Arrow trusts its files, and a flipped bit can end the process
+            self._check(remote, record)  # Arrow trusts its files: a flipped bit can end the process
             return Path(remote.path)
         if self._downloads is None:
             self._downloads = Path(tempfile.mkdtemp(prefix="yolo-dist-shards-"))
