@@ -1,5 +1,6 @@
 """Configuration: strict keys, and every mistake at once with its place."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 
-from yolo_dist.config import STRIDE_LIMIT, Config, ImageSize, validate
+from yolo_dist.config import STRIDE_LIMIT, Config, ImageSize, read_yaml, validate
 from yolo_dist.errors import ConfigError
 
 IMAGE_SIZE = TypeAdapter[tuple[int, int]](ImageSize)
@@ -101,3 +102,18 @@ def test_multiples_of_the_largest_stride_are_image_sizes(columns: int, rows: int
 def test_other_image_sizes_are_refused(wrong: Any) -> None:
     with pytest.raises(ValidationError):
         IMAGE_SIZE.validate_python(wrong)
+
+
+def test_a_mapping_may_override_what_it_merges_in(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "base: &base {epochs: 1, seed: 2}\nlong: &long {<<: *base, epochs: 3}\nlonger: {<<: *long, seed: 4}\n"
+    )
+    assert read_yaml(path)["longer"] == {"epochs": 3, "seed": 4}
+
+
+def test_a_key_that_occurs_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("base:\n  epochs: 1\n  epochs: 2\n")
+    with pytest.raises(ConfigError, match=rf"^{path}: key epochs occurs twice .* line 3, column 3"):
+        read_yaml(path)

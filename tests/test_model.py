@@ -120,7 +120,7 @@ def test_first_weights_depend_on_the_seed_only(
 def test_files_give_the_weights_that_are_in_them(form: str, folder: Path, card: Card, train: ShardSet) -> None:
     pair = {"cfg": str(folder / "tiny.cfg"), "weights": str(folder / "bundle" / "model.weights")}
     value = source(str(folder / "bundle") if form == "bundle" else pair)
-    check_model(value, card)
+    check_model(value, card, (64, 64))
     found = build_model(value, card, train, (64, 64), 0).network.state_dict()
     expected = tiny.make_bundle().network.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -168,13 +168,13 @@ def test_check_finds_what_would_stop_the_run(
     fill: Callable[[str], str] = lambda text: text.format(tmp=tmp_path)  # noqa: E731
     filled = fill(value) if isinstance(value, str) else {key: fill(text) for key, text in value.items()}
     with pytest.raises(error, match=message):
-        check_model(source(filled), card)
+        check_model(source(filled), card, (64, 64))
 
 
 def test_a_model_of_other_classes_is_refused(folder: Path, card: Card) -> None:
     others = card.model_copy(update={"classes": ("circle", "triangle", "square")})
     with pytest.raises(ConfigError, match=r"^dataset tiny: its classes are circle, triangle, square, the model's are"):
-        check_model(source(str(folder / "bundle")), others)
+        check_model(source(str(folder / "bundle")), others, (64, 64))
     two = card.model_copy(update={"classes": ("circle", "square")})
     with pytest.raises(ModelError, match=r"its heads have 3 classes, the dataset has 2"):
-        check_model(source(str(folder / "tiny.cfg")), two)
+        check_model(source(str(folder / "tiny.cfg")), two, (64, 64))

@@ -245,6 +245,20 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(folder: Path, monkeyp
     assert not (root / "checkpoints").exists()
 
 
+def test_a_changed_recipe_that_fails_leaves_no_rows_of_the_old_one(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise ProofError("planted")
+
+    root = done / "runs" / "tiny"
+    monkeypatch.setattr(pipeline, "prune_stage", stop)
+    with pytest.raises(ProofError, match="planted"):
+        run(recipe(done, "pruned.percent=0.25"))
+    assert [row["id"] for row in json.loads((root / "results.json").read_text())] == ["base"]
+    assert "percent: 0.25" in (root / "recipe.yaml").read_text()
+    monkeypatch.undo()
+    assert redone(run(recipe(done))) == []
+
+
 def test_a_run_interrupted_while_publishing_leaves_no_half_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -306,6 +320,17 @@ def test_the_check_names_split_and_model_that_are_missing(folder: Path) -> None:
     split, model = problems_of(found)
     assert split == f"{folder}/shards: split 'test' is not converted, it holds train, val; run yolo-dist convert"
     assert model.startswith(f"{folder}/nothing: no bundle.json there")
+
+
+def test_the_check_names_a_missing_model_beside_an_unknown_dataset(folder: Path) -> None:
+    dataset, model = problems_of(recipe(folder, dataset="nosuch", model=str(folder / "nothing.cfg")))
+    assert dataset.startswith("dataset nosuch: there is no such card")
+    assert model.startswith(f"{folder}/nothing.cfg: cannot be read")
+
+
+def test_the_recipe_decides_on_the_input_size_of_any_cfg(folder: Path) -> None:
+    (folder / "tiny.cfg").write_text(tiny.CFG.replace("width=64", "width=50"))
+    check(recipe(folder))
 
 
 def test_the_check_refuses_shards_of_other_classes(folder: Path) -> None:

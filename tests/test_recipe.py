@@ -231,9 +231,10 @@ def test_a_recipe_written_out_and_read_again_is_the_same(
     [
         pytest.param(b"", "must be a mapping of keys to values", id="empty"),
         pytest.param(b"- a\n- b\n", "must be a mapping of keys to values", id="a list"),
-        pytest.param(b"name: [\n", "is not YAML", id="no YAML"),
-        pytest.param(b"name: \xff\xfe\n", "is not YAML", id="no text"),
-        pytest.param(b"name: !!python/object/apply:os.getcwd []\n", "is not YAML", id="code"),
+        pytest.param(b"name: [\n", "while parsing a flow node", id="no YAML"),
+        pytest.param(b"name: \xff\xfe\n", "is not UTF-8 text", id="no text"),
+        pytest.param(b"name: !!python/object/apply:os.getcwd []\n", "could not determine a constructor", id="code"),
+        pytest.param(b"name: a\nstages:\n- id: b\n  id: c\n", "key id occurs twice .* line 4,", id="a key twice"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(content: bytes, problem: str, tmp_path: Path) -> None:

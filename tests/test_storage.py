@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from yolo_dist.errors import ConfigError
-from yolo_dist.storage import is_remote, local_copy, location, publish, publish_folder, sha256
+from yolo_dist.errors import ConfigError, StorageError
+from yolo_dist.storage import is_remote, local_copy, location, publish, publish_folder, require_reachable, sha256
 
 MARKER = "done.json"
 
@@ -185,3 +185,36 @@ def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     with publish_folder(location(tmp_path), last=MARKER) as folder:
         (folder / MARKER).write_bytes(b"{}")
     assert files_below(location(tmp_path)) == {f"/{MARKER}": b"{}"}
+
+
+def test_a_folder_that_fails_leaves_no_folder_above_it(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(RuntimeError, match="planted"), publish_folder(location(tmp_path / "kept" / "a" / "b")):
+        raise RuntimeError("planted")
+    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_folder_above_in_which_others_write_stays(tmp_path: Path) -> None:
+    unfinished = publish_folder(location(tmp_path / "a" / "b"))
+    unfinished.__enter__()
+    (tmp_path / "a" / "other").write_text("not ours")
+    with pytest.raises(RuntimeError, match="planted"):
+        unfinished.__exit__(RuntimeError, RuntimeError("planted"), None)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
+
+
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        publish(location(tmp_path), b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_credentials_is_an_error_that_names_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StorageError, match=r"^s3://bucket/model: cannot be used: .*AWS_ACCESS_KEY_ID"):
+        require_reachable(location("s3://bucket/model"))

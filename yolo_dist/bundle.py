@@ -14,12 +14,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
-from yolo_dist.config import ImageSize
+from yolo_dist.config import STRIDE_LIMIT, ImageSize
 from yolo_dist.darknet.cfg import Cfg, Yolo, format_cfg, parse_cfg, read_cfg
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import load_weights, save_weights
-from yolo_dist.errors import BundleCorrupt, ConfigError, ModelError
-from yolo_dist.storage import Url, local_copy, location, publish_folder, sha256
+from yolo_dist.errors import BundleCorrupt, CfgError, ConfigError, ModelError
+from yolo_dist.storage import Url, local_copy, location, publish_folder, require_reachable, sha256
 
 CFG_FILE, WEIGHTS_FILE, RECORD_FILE = "model.cfg", "model.weights", "bundle.json"
 
@@ -97,9 +97,11 @@ def read_record(url: Url) -> tuple[BundleRecord, str]:
 
     Raises:
         BundleCorrupt: there is no record, or it is not one.
+        StorageError: its store cannot be reached.
     """
     path = location(url) / RECORD_FILE
-    if not path.exists():
+    require_reachable(path)
+    if not path.is_file():
         raise BundleCorrupt(f"{url}: no {RECORD_FILE} there; --model takes the folder of a bundle")
     content = path.read_bytes()
     try:
@@ -131,8 +133,16 @@ def open_bundle(url: Url) -> Bundle:
     return Bundle(network, record.classes, record.image_size, record.parent, record.stage, record.metrics, fingerprint)
 
 
-def open_darknet(cfg: Url, weights: Url | None, classes: tuple[str, ...]) -> Bundle:
-    """A bundle from a Darknet pair that lies anywhere; without weights the network is not initialised.
+def open_darknet(
+    cfg: Url, weights: Url | None, classes: tuple[str, ...], image_size: tuple[int, int] | None = None
+) -> Bundle:
+    """A bundle from a Darknet pair that lies anywhere.
+
+    Args:
+        cfg: of any detector.
+        weights: that belong to it; without them the network is not initialised.
+        classes: names in the order of its class scores.
+        image_size: (width, height) of the input in pixels; the cfg's by default.
 
     Raises:
         CfgError, WeightsMismatch: what is wrong with the files.
@@ -150,7 +160,16 @@ def open_darknet(cfg: Url, weights: Url | None, classes: tuple[str, ...]) -> Bun
     network = Network(description)
     if weights is not None:
         load_weights(network, str(weights))
-    return Bundle(network, classes, (description.net.width, description.net.height))
+    return Bundle(network, classes, image_size or _net_size(description, str(cfg)))
+
+
+def numbered_classes(cfg: Url) -> tuple[str, ...]:
+    """Numbers for the classes of a Darknet cfg, which has no names for them.
+
+    Raises:
+        CfgError: the cfg cannot be read.
+    """
+    return tuple(str(number) for number in range(max(_head_classes(read_cfg(str(cfg))), default=0)))
 
 
 def require_classes(bundle: Bundle, classes: tuple[str, ...], source: str) -> None:
@@ -168,6 +187,16 @@ def require_classes(bundle: Bundle, classes: tuple[str, ...], source: str) -> No
             "take the model made for this dataset, or convert with the model's card"
         ],
     )
+
+
+def _net_size(cfg: Cfg, source: str) -> tuple[int, int]:
+    size = (cfg.net.width, cfg.net.height)
+    if any(side % STRIDE_LIMIT for side in size):
+        raise CfgError(
+            f"{source}: [net] has width={size[0]}, height={size[1]}, which are no multiples of {STRIDE_LIMIT}; "
+            "change them, or give --image-size"
+        )
+    return size
 
 
 def _head_classes(cfg: Cfg) -> set[int]:

@@ -1,8 +1,10 @@
-"""What every configuration class shares: strict keys, all mistakes at once, image sizes."""
+"""What every configuration class shares: its file, strict keys, all mistakes at once, image sizes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from yolo_dist.errors import ConfigError
@@ -31,6 +33,39 @@ ImageSize = Annotated[tuple[int, int], BeforeValidator(_pair), AfterValidator(_w
 """(width, height) of the network's input in pixels; one number means a square."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's own rule, which its library leaves out: a mapping has each key once."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[str]()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value} occurs twice", problem_mark=key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return node
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: no such file, no YAML, a key that occurs twice, or no mapping.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), ["is not UTF-8 text"]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [" ".join(str(error).split())]) from None
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), ["must be a mapping of keys to values"])
+    return values
 
 
 def validate(cls: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:

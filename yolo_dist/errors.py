@@ -2,6 +2,7 @@
 
 YoloDistError              the work failed: exit 1
 ├── InputError             the input is wrong: exit 2
+│   ├── StorageError           URL that cannot be reached, and the variables to set
 │   ├── ConfigError            recipe, card or option is wrong (all problems at once)
 │   ├── DataError
 │   │   ├── AnnotationError    file, place, what was expected
@@ -11,7 +12,8 @@ YoloDistError              the work failed: exit 1
 │   ├── ModelError
 │   │   ├── CfgError           file, line, key
 │   │   ├── WeightsMismatch    floats expected and found, layer reached
-│   │   └── BundleCorrupt      bundle and the file that does not match
+│   │   ├── BundleCorrupt      bundle and the file that does not match
+│   │   └── NonFiniteOutput    weights that make no sense
 │   └── PruneError
 │       ├── LayerWouldVanish   layer, largest percent that works
 │       └── NotSparseEnough    predicted damage, how to train sparser or force
@@ -31,6 +33,10 @@ class InputError(YoloDistError):
     """The input is wrong; nothing was written."""
 
     exit_code = 2
+
+
+class StorageError(InputError):
+    """An object store cannot be reached, or refuses the credentials; names the URL."""
 
 
 class ConfigError(InputError):
@@ -79,6 +85,10 @@ class WeightsMismatch(ModelError):
 
 class BundleCorrupt(ModelError):
     """A bundle's files do not match its record."""
+
+
+class NonFiniteOutput(ModelError):
+    """A network gives NaN or infinity on an image."""
 
 
 class PruneError(InputError):

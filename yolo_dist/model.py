@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from yolo_dist.bundle import Bundle, open_bundle, open_darknet, read_record, require_classes
+from yolo_dist.bundle import Bundle, numbered_classes, open_bundle, open_darknet, read_record, require_classes
 from yolo_dist.config import Config
 from yolo_dist.darknet.cfg import Yolo
 from yolo_dist.darknet.network import Network, initialize
@@ -71,16 +71,24 @@ class ModelSource(Config):
         return {name: sha256(location(path)) for name, path in files.items() if path is not None}
 
 
-def check_model(source: ModelSource, card: Card) -> None:
+def check_model(source: ModelSource, card: Card | None, image_size: tuple[int, int]) -> None:
     """Load the files that a source names; refuse those that are missing, damaged or made for other classes.
+
+    Args:
+        source: where the network comes from.
+        card: whose classes it must have; None if that is not known.
+        image_size: (width, height) of the input in pixels.
 
     Raises:
         ModelError, ConfigError: what is wrong with it.
     """
     if source.bundle is not None:
-        require_classes(open_bundle(source.bundle), card.classes, f"dataset {card.name}")
+        bundle = open_bundle(source.bundle)
+        if card is not None:
+            require_classes(bundle, card.classes, f"dataset {card.name}")
     if source.cfg is not None:
-        open_darknet(source.cfg, source.weights, card.classes)
+        classes = card.classes if card else numbered_classes(source.cfg)
+        open_darknet(source.cfg, source.weights, classes, image_size)
 
 
 def build_model(source: ModelSource, card: Card, train: ShardSet, image_size: tuple[int, int], seed: int) -> Bundle:
@@ -96,7 +104,7 @@ def build_model(source: ModelSource, card: Card, train: ShardSet, image_size: tu
     if source.bundle is not None:
         return open_bundle(source.bundle)
     if source.cfg is not None:
-        bundle = open_darknet(source.cfg, source.weights, card.classes)
+        bundle = open_darknet(source.cfg, source.weights, card.classes, image_size)
         if source.weights is None:
             initialize(bundle.network, seed)
         return bundle

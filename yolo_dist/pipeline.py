@@ -22,7 +22,7 @@ from yolo_dist.model import build_model, check_model
 from yolo_dist.recipe import PruneStage, Recipe, TrainStage
 from yolo_dist.report import build_report
 from yolo_dist.stages import StageContext, collect, prune_stage, read_evaluation, train_stage
-from yolo_dist.storage import location, publish
+from yolo_dist.storage import location, publish, require_reachable
 from yolo_dist.train.cluster import remove
 from yolo_dist.train.tracking import say
 
@@ -58,8 +58,12 @@ class Inputs:
     validation: ShardSet
 
 
-def check(recipe: Recipe) -> Inputs:
+def check(recipe: Recipe, source: str = "") -> Inputs:
     """Open everything that a recipe refers to, start nothing.
+
+    Args:
+        recipe: what to check.
+        source: the recipe's file, for messages; its name by default.
 
     Raises:
         ConfigError: every card, split and model that is missing or does not fit.
@@ -78,35 +82,37 @@ def check(recipe: Recipe) -> Inputs:
             )
         if split is not None and not len(split):
             problems.append(f"shards: {split.folder} holds no image")
-    if card is not None:
-        _attempt(lambda: check_model(recipe.model, card), problems)
-    _attempt(lambda: location(recipe.storage), problems)
+    _attempt(lambda: check_model(recipe.model, card, recipe.image_size), problems)
+    _attempt(lambda: require_reachable(location(recipe.storage)), problems)
     if problems:
-        raise ConfigError(recipe.name, list(dict.fromkeys(problems)))
+        raise ConfigError(source or recipe.name, list(dict.fromkeys(problems)))
     assert card is not None
     assert splits[0] is not None
     assert splits[1] is not None
     return Inputs(card, splits[0], splits[1])
 
 
-def run(recipe: Recipe) -> list[StageResult]:
+def run(recipe: Recipe, source: str = "") -> list[StageResult]:
     """Run every stage that is not there already, and write results and report.
 
-    The run's folder is `storage/name`; interrupted, the same call goes on where it stopped.
+    The run's folder is `storage/name`; interrupted, the same call goes on where it stopped. `source` is the recipe's
+    file, for messages.
 
     Raises:
         InputError: recipe, data or model are wrong.
         TrainError, ProofError: a stage failed.
     """
-    inputs = check(recipe)
+    inputs = check(recipe, source)
     folder = location(recipe.storage) / recipe.name
-    publish(folder / "recipe.yaml", recipe.to_yaml())
     start = _initial(recipe, inputs, folder / "initial")
+    publish(folder / "recipe.yaml", recipe.to_yaml())
     results: list[StageResult] = []
     for stage in recipe.stages:
+        # before the stage, not only after it: rows of another recipe must not stand beside this one if it fails
+        publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
         origin = recipe.start_of(stage)
         results.append(_run_stage(recipe, inputs, stage, folder, folder / "stages" / origin if origin else start))
-        publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
+    publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
     remove(folder / "work")
     remove(folder / "checkpoints")
     if all(result.cached for result in results):

@@ -1,7 +1,6 @@
 """The recipe: one YAML file that says which stages turn which data into which detector."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -9,7 +8,7 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from yolo_dist.compress.pruning import PruneConfig
-from yolo_dist.config import Config, ImageSize, validate
+from yolo_dist.config import Config, ImageSize, read_yaml, validate
 from yolo_dist.errors import ConfigError
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.model import ModelSource
@@ -132,23 +131,6 @@ def make_recipe(values: Mapping[str, Any], source: str, overrides: list[str] | N
     if problems:
         raise ConfigError(source, problems)
     return recipe
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        ConfigError: no such file, no YAML, or no mapping.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(path, [f"is not YAML: {' '.join(str(error).split())}"]) from None
-    if not isinstance(values, dict):
-        raise ConfigError(path, ["must be a mapping of keys to values, such as name: hand-tiny"])
-    return values
 
 
 def _overridden(values: Mapping[str, Any], item: str) -> dict[str, Any]:

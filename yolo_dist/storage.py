@@ -1,16 +1,17 @@
 """Files wherever they are: local paths and URLs as one type, written completely or not at all."""
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from upath import UPath
 
-from yolo_dist.errors import ConfigError
+from yolo_dist.errors import ConfigError, StorageError
 
 CHUNK_BYTES = 1 << 20
 
@@ -31,6 +32,37 @@ def location(url: Url) -> UPath:
     return path if is_remote(path) else UPath(Path(path.path).expanduser().absolute())
 
 
+@contextmanager
+def reaching(path: UPath) -> Iterator[None]:
+    """What goes wrong with an object store inside the block, other than a missing file, as an error with its URL.
+
+    Raises:
+        StorageError: it cannot be reached, or refuses the credentials.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        theirs = isinstance(error, OSError) or type(error).__module__.startswith(("botocore", "aiohttp"))
+        if not is_remote(path) or not theirs:
+            raise
+        raise StorageError(
+            f"{path}: cannot be used: {' '.join(str(error).split())}; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
+            "and, for another store than Amazon's, AWS_ENDPOINT_URL"
+        ) from error
+
+
+def require_reachable(path: UPath) -> None:
+    """Ask the store of a URL about it.
+
+    Raises:
+        StorageError: see `reaching`.
+    """
+    with reaching(path):
+        path.exists()
+
+
 def is_remote(path: UPath) -> bool:
     """Whether `path` is an object store's or another fsspec file system's, not a local path."""
     return path.protocol not in ("", "file", "local")
@@ -46,8 +78,14 @@ def sha256(path: UPath) -> str:
 
 
 def publish(path: UPath, data: bytes | str) -> None:
-    """Write a file so that readers see all of it or nothing: rename locally, one upload elsewhere."""
+    """Write a file so that readers see all of it or nothing: rename locally, one upload elsewhere.
+
+    Raises:
+        OSError: it cannot be written; names the file.
+    """
     content = data.encode() if isinstance(data, str) else data
+    if path.is_dir() and not is_remote(path):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, where a file shall go", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(path):
         path.write_bytes(content)
@@ -95,6 +133,7 @@ def publish_folder(destination: UPath, last: str | None = None) -> Iterator[Path
         return
     target = Path(destination.path)
     _require_ours(target, last)
+    made = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -103,6 +142,7 @@ def publish_folder(destination: UPath, last: str | None = None) -> Iterator[Path
         _swap(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        _remove_empty(made)
 
 
 def _upload(folder: Path, destination: UPath, last: str | None) -> None:
@@ -122,6 +162,13 @@ def _require_ours(target: Path, marker: str | None) -> None:
         raise ConfigError(
             str(target), [f"holds other files (no {marker} is among them); empty it or give another place"]
         )
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders, innermost first, up to one in which something is."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _swap(staging: Path, target: Path) -> None:

@@ -249,3 +249,38 @@ def test_detect_without_anything_to_look_at_writes_nothing(folder: Path) -> None
     (error,) = refused("detect", folder / "shards", *words)
     assert error.startswith(f"{folder}/shards: no image or video is there")
     assert not (folder / "found").exists()
+
+
+def test_a_dataset_beside_a_bundle_must_have_its_classes(folder: Path) -> None:
+    words = ["detect", folder / "photos", "--out", folder / "found", "--model", folder / "bundle"]
+    (error,) = refused(*words, "--dataset", "bccd")
+    assert error.startswith("--dataset bccd: its classes are RBC, WBC, Platelets, the model's are circle, square")
+    (error,) = refused(*words, "--dataset", "nosuch")
+    assert error.startswith("dataset nosuch: there is no such card")
+    done(*words, "--dataset", folder / "tiny.yaml")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "detect", "prune"])
+def test_a_cfg_of_another_input_size_is_refused_by_name(folder: Path, command: str) -> None:
+    cfg = folder / "odd.cfg"
+    cfg.write_text((folder / "bundle" / "model.cfg").read_text().replace("width=64", "width=50"))
+    model = ["--cfg", cfg, "--weights", folder / "bundle" / "model.weights"]
+    data = [folder / "photos", "--out", folder / "found"] if command == "detect" else ["--shards", folder / "shards"]
+    out = ["--out", folder / "pruned", "--force"] if command == "prune" else []
+    (error,) = refused(command, *data, *out, *model)
+    assert error.startswith(f"{cfg}: [net] has width=50, height=64, which are no multiples of 32")
+    if command != "prune":
+        done(command, *data, *model, "--image-size", "64")
+
+
+def test_a_picture_or_folder_never_replaces_the_other(folder: Path) -> None:
+    (folder / "found").write_text("a file")
+    (error,) = refused("detect", folder / "photos", "--out", folder / "found", "--model", folder / "bundle")
+    assert error.startswith(f"{folder}/found: ")
+    assert (folder / "found").read_text() == "a file"
+    (error,) = refused("anchors", folder / "shards", "--num", "3", "--out", folder / "photos")
+    assert error == f"{folder}/photos: is a folder, where a file shall go; check the path and its permissions"
+    (folder / "bundle" / "bundle.json").unlink()
+    (folder / "bundle" / "bundle.json").mkdir()
+    (error,) = refused("detect", folder / "photos", "--out", folder / "f", "--model", folder / "bundle")
+    assert error.startswith(f"{folder}/bundle: no bundle.json there")

@@ -85,8 +85,8 @@ def test_everything_that_a_recipe_refers_to_is_checked_together(folder: Path, op
     wrong = [f"shards={folder}/nowhere", f"model={folder}/nothing.cfg"]
     errors = refused("run", folder / "tiny.yml", *wrong, *options)
     assert len(errors) == 2
-    assert errors[0] == f"tiny: {folder}/nowhere: holds no converted split; run yolo-dist convert"
-    assert errors[1].startswith(f"tiny: {folder}/nothing.cfg: cannot be read")
+    assert errors[0] == f"{folder}/tiny.yml: {folder}/nowhere: holds no converted split; run yolo-dist convert"
+    assert errors[1].startswith(f"{folder}/tiny.yml: {folder}/nothing.cfg: cannot be read")
     assert not (folder / "runs").exists()
 
 
@@ -95,7 +95,8 @@ def test_a_malformed_cfg_is_named_with_its_line_before_anything_starts(folder: P
     (folder / "tiny.cfg").write_text(tiny.CFG.replace("stride=2", "strid=2", 1))
     line = tiny.CFG[: tiny.CFG.index("stride=2")].count("\n") + 1
     (error,) = refused("run", folder / "tiny.yml", "--check")
-    assert error == f"tiny: {folder}/tiny.cfg:{line}: [convolutional] strid: unknown key; did you mean stride?"
+    where = f"{folder}/tiny.yml: {folder}/tiny.cfg:{line}"
+    assert error == f"{where}: [convolutional] strid: unknown key; did you mean stride?"
     assert not (folder / "runs").exists()
 
 

@@ -270,7 +270,7 @@ def test_bad_data_is_refused_in_one_line_and_leaves_nothing(
     with pytest.raises(ConversionError, match=message) as caught:
         convert(yolo_card(), source, tmp_path / "out", "train")
     assert "\n" not in str(caught.value)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_left_is_an_error_even_where_everything_is_allowed(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         convert(yolo_card(), good_yolo_dataset(tmp_path / "in"), tmp_path / "out", "train", ConvertConfig(), interrupt)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_finished_conversion_is_replaced_only_on_request(tmp_path: Path) -> None:
@@ -373,3 +373,17 @@ def test_conversion_to_an_object_store_writes_the_same_bytes(tmp_path: Path) -> 
     assert [bytes(sample.image) for sample in open_split("memory://test-convert-to-a-store", "train")] == [
         bytes(sample.image) for sample in open_split(tmp_path / "out", "train")
     ]
+
+
+def test_a_png_that_is_damaged_inside_is_left_out(tmp_path: Path) -> None:
+    source = yolo_dataset(tmp_path / "in", {}, {"a": "0 0.5 0.5 0.5 0.5", "b": "0 0.5 0.5 0.5 0.5"})
+    (source / "images").mkdir()
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    for name in ("a", "b"):
+        noise.save(source / "images" / f"{name}.png")
+    content = bytearray((source / "images" / "a.png").read_bytes())
+    content[2000:3000] = bytes(1000)
+    (source / "images" / "a.png").write_bytes(content)
+    manifest = convert(yolo_card(), source, tmp_path / "out", "train", ALLOW_ALL)
+    assert [sample.image_id for sample in open_split(tmp_path / "out", "train")] == ["b"]
+    assert manifest.examples == {"image unreadable": ("images/a.png: cannot be decoded; replace or remove it",)}

@@ -136,6 +136,14 @@ def test_errors_in_this_process_are_themselves(place: Place) -> None:
     assert not (place.folder / "out").exists()
 
 
+def test_a_stage_whose_weights_became_useless_is_no_result(place: Place) -> None:
+    """The last step of a far too high rate leaves numbers that no loss comes after."""
+    wild = {"learning_rate": 1e25, "warmup_epochs": 0}
+    with pytest.raises(NonFiniteLoss, match="output is not finite after epoch 1; lower optimizer"):
+        place.train("out", workers=0, epochs=1, batch_size=8, nominal_batch=8, optimizer=wild)
+    assert not (place.folder / "out").exists()
+
+
 @RAY_WARNS_OF_ITSELF
 def test_two_workers_train_what_one_does_and_evaluate_it_to_the_bit_as_one(tmp_path: Path, ray_session: None) -> None:
     """Without batch norm, and with a last batch of one image, of which the first worker gets nothing."""

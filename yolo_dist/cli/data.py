@@ -105,7 +105,7 @@ def anchors(
 
     Example: yolo-dist anchors data/bccd --num 6 --image-size 320x256 --out anchors.png
     """
-    width, height = image_size(size, (416, 416))
+    width, height = image_size(size)
     shards = open_split(destination, split)
     sizes = letterboxed_sizes(shards, (width, height))
     found = kmeans_anchors(sizes, num, seed)

@@ -63,11 +63,11 @@ def train(
         "dataset": dataset,
         "shards": shards,
         "model": _start(model, cfg, weights),
-        "image_size": image_size(size, (416, 416)),
+        "image_size": image_size(size),
         "stages": [{"id": "train", "kind": "train"}],
     }
     with show.progress_apart(as_json):
-        results = run(make_recipe(values, "options", overrides))
+        results = run(make_recipe(values, "options", overrides), "options")
     show.results(results, as_json)
 
 
@@ -139,12 +139,12 @@ def evaluate(
 
     config = validate(evaluator.EvaluationConfig, {"confidence": confidence}, "options")
     images = open_split(shards, split)
-    bundle = load_model(model, cfg, weights, dataset, images.classes)
+    bundle = load_model(model, cfg, weights, dataset, images.classes, size)
     require_classes(bundle, images.classes, shards)
     evaluation = evaluator.evaluate(
         bundle.network,
         images,
-        image_size(size, bundle.image_size),
+        bundle.image_size,
         config,
         max_detections=_detections_that_count(dataset, images.manifest.dataset),
     )
@@ -170,13 +170,13 @@ def detect(
     """
     from yolo_dist.evaluate import detect as finder
 
-    bundle = load_model(model, cfg, weights, dataset)
+    bundle = load_model(model, cfg, weights, dataset, size=size)
     config = validate(
         finder.DetectConfig,
         {
             "confidence": confidence,
             "max_frames": max_frames,
-            "image_size": image_size(size, bundle.image_size),
+            "image_size": bundle.image_size,
         },
         "options",
     )

@@ -1,11 +1,13 @@
 """Options that several commands share, under one name everywhere."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import TypeAdapter
 
 from yolo_dist.config import ImageSize
+from yolo_dist.data.card import find_card
 from yolo_dist.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,47 +43,43 @@ def load_model(
     weights: str | None,
     dataset: str | None,
     classes: tuple[str, ...] | None = None,
+    size: str | None = None,
 ) -> "Bundle":
-    """The bundle that the options name.
+    """The bundle that the options name, with the input size they ask for.
 
     Args:
         model, cfg, weights, dataset: the options.
         classes: names for a bare cfg without --dataset; numbers if there are none either.
+        size: --image-size; the model's own if it is not given.
 
     Raises:
-        ConfigError: neither or both of --model and --cfg with --weights are given.
+        ConfigError: neither or both of --model and --cfg with --weights are given, the size is none, or the card of
+            --dataset has other classes than the bundle.
     """
-    from yolo_dist.bundle import open_bundle, open_darknet
+    from yolo_dist.bundle import numbered_classes, open_bundle, open_darknet, require_classes
 
     if (model is None) == (cfg is None) or (cfg is None) != (weights is None):
         raise ConfigError("options", ["give either --model BUNDLE, or --cfg FILE --weights FILE"])
+    asked = None if size is None else image_size(size)
     if model is not None:
-        return open_bundle(model)
+        bundle = open_bundle(model)
+        if dataset is not None:
+            require_classes(bundle, find_card(dataset).classes, f"--dataset {dataset}")
+        return replace(bundle, image_size=asked or bundle.image_size)
     assert cfg is not None
-    return open_darknet(cfg, weights, _class_names(cfg, dataset) if dataset or classes is None else classes)
+    if dataset is not None:
+        classes = find_card(dataset).classes
+    return open_darknet(cfg, weights, classes or numbered_classes(cfg), asked)
 
 
-def image_size(text: str | None, default: tuple[int, int]) -> tuple[int, int]:
-    """What --image-size says.
+def image_size(text: str) -> tuple[int, int]:
+    """What --image-size says: (width, height).
 
     Raises:
         ConfigError: it is no size, or no multiple of 32.
     """
-    if text is None:
-        return default
     sides = text.lower().split("x")
     try:
         return IMAGE_SIZE.validate_python(sides if len(sides) == 2 else int(text))
     except ValueError:
         raise ConfigError("--image-size", [f"{text} is no size: 416 or 320x256, multiples of 32"]) from None
-
-
-def _class_names(cfg: str, dataset: str | None) -> tuple[str, ...]:
-    """Class names of a bare cfg: the card's, or numbers."""
-    from yolo_dist.darknet.cfg import Yolo, read_cfg
-    from yolo_dist.data.card import find_card
-
-    if dataset is not None:
-        return find_card(dataset).classes
-    heads = [layer for layer in read_cfg(cfg).layers if isinstance(layer, Yolo)]
-    return tuple(str(number) for number in range(heads[0].classes if heads else 0))

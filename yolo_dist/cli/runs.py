@@ -64,14 +64,14 @@ def run(
 
     loaded = read_recipe(recipe, overrides)
     if check:
-        inputs = pipeline.check(loaded)
+        inputs = pipeline.check(loaded, recipe)
         typer.echo(
             f"{recipe}: {len(loaded.stages)} stages on {len(inputs.train):,} training and "
             f"{len(inputs.validation):,} validation images: nothing wrong"
         )
         return
     with show.progress_apart(as_json):
-        results = pipeline.run(loaded)
+        results = pipeline.run(loaded, recipe)
     show.results(results, as_json)
     _point_to_report(loaded, as_json)
 

@@ -4,11 +4,10 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 from upath import UPath
 
-from yolo_dist.config import Config, validate
+from yolo_dist.config import Config, read_yaml, validate
 from yolo_dist.data.scenes import SceneSettings
 from yolo_dist.errors import ConfigError
 from yolo_dist.shipped import shipped_folder
@@ -149,14 +148,4 @@ def read_card(path: Path) -> Card:
     Raises:
         ConfigError: it cannot be read, or lists every mistake in it.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), ["is not UTF-8 text"]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [" ".join(str(error).split())]) from None
-    if not isinstance(values, dict):
-        raise ConfigError(str(path), ["must be a mapping of keys to values"])
-    return validate(Card, values, str(path))
+    return validate(Card, read_yaml(path), str(path))

@@ -18,12 +18,12 @@ from yolo_dist.config import Config
 from yolo_dist.data.annotations import Boxes, Reason, Rejection, clip_boxes
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.formats import AnnotatedImage, reader
-from yolo_dist.data.image import ImageHeader, read_header
+from yolo_dist.data.image import ImageHeader, check_image
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
 from yolo_dist.data.scenes import Scene
 from yolo_dist.data.shards import Sample, write_arrow
 from yolo_dist.errors import ConversionError, DataError, ImageError
-from yolo_dist.storage import location, publish_folder, sha256
+from yolo_dist.storage import location, publish_folder, require_reachable, sha256
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after each shard."""
@@ -95,6 +95,7 @@ def convert(
     """
     config = config or ConvertConfig()
     target = location(str(destination)) / split
+    require_reachable(target)
     if (target / MANIFEST).exists() and not config.overwrite:
         raise ConversionError(f"{target}: is converted already; replace it with --overwrite")
     index = index_split(card, location(str(source)), card.split(split))
@@ -198,7 +199,7 @@ def _sample(image: AnnotatedImage) -> tuple[Sample | Rejection, tuple[Rejection,
         return image.problem or Rejection(Reason.IMAGE_MISSING, image.place), ()
     try:
         data = image.source.read_bytes()
-        header = read_header(data, image.place)
+        header = check_image(data, image.place)
     except FileNotFoundError:
         return Rejection(Reason.IMAGE_MISSING, image.place), ()
     except (ImageError, OSError) as error:

@@ -24,7 +24,8 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
 }
 _JPEG_START = b"\xff\xd8"
-_PREMATURE_END = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_JPEG_FORMATS = ("JPEG", "MPO")
+_END_MARKER = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,23 @@ def read_header(data: bytes, source: str = "image") -> ImageHeader:
         raise ImageError(f"{source}: damaged image: {error}; replace or remove it") from None
     if width * height > MAX_PIXELS:
         raise ImageError(f"{source}: {width}×{height} is more than {MAX_PIXELS} pixels; scale it down")
-    if kind in _PREMATURE_END and data.rfind(_PREMATURE_END[kind], pixels_start) < 0:
+    if kind in _END_MARKER and data.rfind(_END_MARKER[kind], pixels_start) < 0:
         raise ImageError(f"{source}: truncated after {len(data)} bytes; replace or remove it")
     return ImageHeader(width, height, orientation, mode, kind)
+
+
+def check_image(data: bytes, source: str = "image") -> ImageHeader:
+    """The header of an image that can be decoded.
+
+    A JPEG is not decoded for it, which would cost far more than reading it: damage inside costs pixels, not the image.
+
+    Raises:
+        ImageError: it cannot be decoded; names `source`.
+    """
+    header = read_header(data, source)
+    if header.format not in _JPEG_FORMATS:
+        decode_image(data, source=source, trusted=True)
+    return header
 
 
 def _orientation(image: Image.Image) -> int:

@@ -218,7 +218,7 @@ def _tile(sample: Sample, size: Size) -> tuple[Pixels, Boxes]:
 def _decoded(sample: Sample, scale: float) -> tuple[Pixels, int]:
     """An image that will be scaled by `scale`, decoded no larger than that needs, and how much smaller it is."""
     factor = reduction(sample.image, scale)
-    return decode_image(sample.image, factor, source=sample.image_id, trusted=True), factor
+    return decode_image(sample.image, factor, source=f"{sample.shard}: image {sample.image_id}", trusted=True), factor
 
 
 def _prefetched(jobs: Iterable[_Job], threads: int) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ from upath import UPath
 
 from yolo_dist.config import Config, validate
 from yolo_dist.errors import DataError
+from yolo_dist.storage import require_reachable
 
 MANIFEST = "manifest.json"
 
@@ -67,6 +68,7 @@ def read_manifest(folder: UPath) -> Manifest:
         ConfigError: its keys are not those of a manifest.
     """
     path = folder / MANIFEST
+    require_reachable(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -22,7 +22,7 @@ from upath import UPath
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord, read_manifest
 from yolo_dist.errors import DataError, ShardCorrupt
-from yolo_dist.storage import is_remote, location, sha256
+from yolo_dist.storage import is_remote, location, require_reachable, sha256
 
 __all__ = ["MANIFEST", "Manifest", "Sample", "ShardSet", "converted_splits", "open_split", "write_arrow"]
 
@@ -49,6 +49,7 @@ class Sample:
         image: the original encoded bytes; a view into the mapped file.
         width, height: in pixels.
         boxes: its objects, cut at the border.
+        shard: the file it is in, for messages.
     """
 
     image_id: str
@@ -56,6 +57,7 @@ class Sample:
     width: int
     height: int
     boxes: Boxes
+    shard: str = ""
 
 
 def write_arrow(path: Path, samples: Sequence[Sample]) -> None:
@@ -77,7 +79,8 @@ def write_arrow(path: Path, samples: Sequence[Sample]) -> None:
 class _OpenShard:
     """The mapped columns of one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
         if batch.schema != SCHEMA:
             raise pa.ArrowInvalid(f"columns are {batch.schema.names}")
@@ -97,6 +100,7 @@ class _OpenShard:
             width=int(self.widths[row]),
             height=int(self.heights[row]),
             boxes=Boxes(self.xyxy[here], self.labels[here], self.ignore[here]),
+            shard=self.name,
         )
 
 
@@ -176,13 +180,11 @@ class ShardSet(Sequence[Sample]):
             return self._open[number]
 
     def _map(self, record: ShardRecord) -> _OpenShard:
-        path = self._local(record)
+        path, name = self._local(record), str(self.folder / record.file)
         try:
-            return _OpenShard(path)
+            return _OpenShard(path, name)
         except (pa.ArrowException, OSError, KeyError):
-            raise ShardCorrupt(
-                str(self.folder / record.file), record.sha256, "right, but not that of a shard"
-            ) from None
+            raise ShardCorrupt(name, record.sha256, "right, but not that of a shard") from None
 
     def _local(self, record: ShardRecord) -> Path:
         remote = self.folder / record.file
@@ -228,6 +230,7 @@ def converted_splits(destination: str | Path | UPath) -> list[str]:
         DataError: there is none.
     """
     folder = location(str(destination))
+    require_reachable(folder)
     children = folder.iterdir() if folder.is_dir() else ()
     there = sorted(child.name for child in children if (child / MANIFEST).is_file())
     if not there:

@@ -10,6 +10,7 @@ from torch import Tensor
 from yolo_dist.darknet.heads import decode_heads
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.image import Letterbox
+from yolo_dist.errors import NonFiniteOutput
 from yolo_dist.evaluate.nms import Detections, non_maximum_suppression
 
 
@@ -61,10 +62,14 @@ def find_objects(
 
     Returns:
         For each image, boxes in pixels of the original, cut at its border.
+
+    Raises:
+        NonFiniteOutput: the network gives NaN or infinity.
     """
     pixels = images.float().div_(255)
     with torch.autocast(images.device.type, autocast) if autocast else nullcontext():
         raws = network(pixels)
+    require_finite(raws)
     found = non_maximum_suppression(
         decode_heads(network.heads, raws),
         thresholds.confidence,
@@ -73,6 +78,19 @@ def find_objects(
         thresholds.multi_label,
     )
     return [_on_original(one, letterbox) for one, letterbox in zip(found, letterboxes, strict=True)]
+
+
+def require_finite(outputs: Sequence[Tensor]) -> None:
+    """Refuse the outputs of a network whose weights are useless, though each may be a number.
+
+    Raises:
+        NonFiniteOutput: there is NaN or infinity among them.
+    """
+    if not all(bool(torch.isfinite(output).all()) for output in outputs):
+        raise NonFiniteOutput(
+            "the network's output on an image is not finite; its weights are useless: train it again with a lower "
+            "optimizer.learning_rate, or give other weights"
+        )
 
 
 def _on_original(found: Detections, letterbox: Letterbox) -> Detections:

@@ -15,6 +15,7 @@ from upath import UPath
 
 from yolo_dist.bundle import Bundle, open_bundle
 from yolo_dist.data.shards import ShardSet
+from yolo_dist.errors import NonFiniteLoss, NonFiniteOutput
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
 from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
@@ -127,20 +128,30 @@ def _run_epochs(trainer: Trainer, job: TrainJob, validation: ShardSet, tracker: 
 
 
 def _accuracy_of(trainer: Trainer, job: EvaluateJob, validation: ShardSet, autocast: bool) -> Evaluation | None:
-    """Evaluation of the averaged network by all workers; only the first one gets it."""
-    return evaluate(
-        trainer.average.network,
-        validation,
-        trainer.image_size,
-        job.config,
-        rank=trainer.workers.rank,
-        world_size=trainer.workers.size,
-        gather=trainer.workers.gather,
-        device=trainer.device,
-        autocast=torch.bfloat16 if autocast else None,
-        threads=job.threads,
-        max_detections=job.max_detections,
-    )
+    """Evaluation of the averaged network by all workers; only the first one gets it.
+
+    Raises:
+        NonFiniteLoss: the weights became so large that the network gives NaN or infinity.
+    """
+    try:
+        return evaluate(
+            trainer.average.network,
+            validation,
+            trainer.image_size,
+            job.config,
+            rank=trainer.workers.rank,
+            world_size=trainer.workers.size,
+            gather=trainer.workers.gather,
+            device=trainer.device,
+            autocast=torch.bfloat16 if autocast else None,
+            threads=job.threads,
+            max_detections=job.max_detections,
+        )
+    except NonFiniteOutput:
+        raise NonFiniteLoss(
+            f"the network's output is not finite after epoch {trainer.epoch}; lower optimizer.learning_rate, "
+            "or switch autocast off"
+        ) from None
 
 
 def _evaluate(job: EvaluateJob, workers: Workers) -> None:

@@ -21,7 +21,7 @@ from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.darknet.weights import save_weights
-from yolo_dist.errors import NotSparseEnough, ProofError, PruneError
+from yolo_dist.errors import NonFiniteOutput, NotSparseEnough, ProofError, PruneError
 
 SIZE = (32, 32)
 FORCED = PruneConfig(percent=0.5, force=True)
@@ -128,6 +128,10 @@ def test_a_head_that_is_not_finite_is_no_proof(broken: int) -> None:
         feeder.conv.bias[0] = float("nan")
     with pytest.raises(ProofError, match="differ by nan"):
         largest_difference(network, compact, graph, kept, random_images())
+    with pytest.raises(NonFiniteOutput, match="its weights are useless"):
+        largest_difference(
+            compact, compact, ChannelGraph.from_cfg(compact.cfg), np.ones(len(kept), np.bool_), random_images()
+        )
 
 
 def test_a_network_with_ordinary_gammas_is_not_ready_and_says_to_what_it_is(network: Network) -> None:

@@ -16,6 +16,7 @@ from yolo_dist.darknet.layers import Addition, Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters, count_weight_floats, infer_shapes
 from yolo_dist.errors import ProofError
+from yolo_dist.evaluate.inference import require_finite
 from yolo_dist.evaluate.latency import network_latency_ms
 
 TOLERANCE = 1e-4
@@ -79,10 +80,13 @@ def largest_difference(
         images: float [B, C, H, W] in 0..1.
 
     Raises:
-        ProofError: they differ by more than the tolerance, or one of them is not finite.
+        NonFiniteOutput: the network to be cut gives NaN or infinity.
+        ProofError: they differ by more than the tolerance.
     """
     with torch.inference_mode(), _evaluating(network), _evaluating(compact), _masked(network, graph, kept):
-        pairs = list(zip(network(images), compact(images), strict=True))
+        masked_outputs = network(images)
+        require_finite(masked_outputs)
+        pairs = list(zip(masked_outputs, compact(images), strict=True))
     difference = float(torch.stack([(masked - small).abs().max() for masked, small in pairs]).max())
     if not difference <= TOLERANCE:
         raise ProofError(
