@@ -196,11 +196,13 @@ def test_a_folder_that_fails_leaves_no_folder_above_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_above_in_which_others_write_stays(tmp_path: Path) -> None:
-    unfinished = publish_folder(location(tmp_path / "a" / "b"))
-    unfinished.__enter__()
-    (tmp_path / "a" / "other").write_text("not ours")
+    def fail() -> None:
+        with publish_folder(location(tmp_path / "a" / "b")):
+            (tmp_path / "a" / "other").write_text("not ours")
+            raise RuntimeError("planted")
+
     with pytest.raises(RuntimeError, match="planted"):
-        unfinished.__exit__(RuntimeError, RuntimeError("planted"), None)
+        fail()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
 
 
