@@ -37,4 +37,5 @@ format: setup
 
 bench: setup
 	$(VENV)/bin/python benchmarks/loader.py
+	$(VENV)/bin/python benchmarks/order.py
 	$(VENV)/bin/python benchmarks/training.py

@@ -26,7 +26,7 @@ from yolo_dist.storage import location, publish, require_reachable
 from yolo_dist.train.cluster import remove
 from yolo_dist.train.tracking import say
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 """Counts up when a stage of the same configuration would give another result than before."""
 T = TypeVar("T")
 

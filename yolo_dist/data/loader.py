@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -127,6 +127,7 @@ class Loader:
             _Job(
                 shards=self.shards,
                 samples=batch_indices(order, step, self.rank, self.world_size),
+                pool=order.pool(step),
                 size=size_at(self.seed, epoch, step),
                 augment=self.augment,
                 seed=self.seed,
@@ -137,7 +138,7 @@ class Loader:
         return _prefetched(jobs, self.threads)
 
     def _order(self, epoch: int) -> EpochOrder:
-        return EpochOrder(len(self.shards), self.batch_size, self.seed, epoch, self.shuffle)
+        return EpochOrder(self.shards.starts, self.batch_size, self.seed, epoch, shuffle=self.shuffle)
 
 
 def evaluation_batches(
@@ -152,18 +153,19 @@ def evaluation_batches(
 
     Whole batches are dealt out in turn, so that each is the same for any number of workers, to the last bit.
     """
-    order = EpochOrder(len(shards), batch_size, seed=0, epoch=0, shuffle=False)
+    order = EpochOrder(shards.starts, batch_size, seed=0, epoch=0, shuffle=False)
     jobs = (_Job(shards, order.batch(step), image_size) for step in range(rank, order.steps, world_size))
     return _prefetched(jobs, threads)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What it takes to make one batch."""
+    """What it takes to make one batch; mosaic partners come from the pool."""
 
     shards: ShardSet
     samples: NDArray[np.int64]
     size: Size
+    pool: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     augment: AugmentConfig | None = None
     seed: int = 0
     epoch: int = 0
@@ -189,7 +191,7 @@ class _Job:
             return _letterboxed(sample, canvas)
         generator = sample_seed(self.seed, self.epoch, number)
         if generator.random() < self.augment.mosaic:
-            partners = [self.shards[int(one)] for one in generator.integers(len(self.shards), size=3)]
+            partners = [self.shards[int(one)] for one in generator.choice(self.pool, size=3)]
             tiles = [_tile(one, self.size) for one in (sample, *partners)]
             image, boxes = mosaic(tiles, self.size, generator)
             box = Letterbox(1.0, 0, 0, *self.size)

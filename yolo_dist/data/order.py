@@ -1,36 +1,61 @@
-"""Which samples make up each training step: a pure function of seed, epoch and sample count.
+"""Which samples make up each training step: a pure function of seed, epoch and the shards' sizes.
 
 The number of nodes, workers or threads never enters: global batch k holds the same samples in the same order
 everywhere, so a run resumes at (epoch, step) on any number of workers.
+
+Shards are shuffled, then samples within windows of some shards, so that a node's cache need not hold the whole set,
+and no worker the whole permutation. The first batches of an epoch come from its first shards, so that training starts
+while the others are on their way.
 """
 
-from dataclasses import dataclass
+from collections import OrderedDict
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+WINDOW_SHARDS = 16
+"""Shards among which samples are shuffled: about a gibibyte."""
+
 _WORD = 1 << 64
 _ORDER_STREAM = _WORD - 1  # no sample has this number, so that shuffling shares no stream with augmentation
+_SHARDS = 0  # of the order streams; window w has number w + 1
 
 
-@dataclass(frozen=True)
 class EpochOrder:
     """The order of one epoch.
 
-    Attributes:
-        samples: how many there are.
+    Args:
+        starts: number of the first sample of each shard, then the number of all samples; int64 [shards + 1].
         batch_size: samples in a global batch, over all workers.
         seed: of the run.
         epoch: counted from 0.
         shuffle: False keeps the order of the shards.
+        window_shards: how many shards are shuffled together.
     """
 
-    samples: int
-    batch_size: int
-    seed: int
-    epoch: int
-    shuffle: bool = True
+    def __init__(
+        self,
+        starts: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        *,
+        shuffle: bool = True,
+        window_shards: int = WINDOW_SHARDS,
+    ) -> None:
+        self.starts = starts
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = epoch
+        self.shuffle = shuffle
+        self.window_shards = window_shards
+        self._recent: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return int(self.starts[-1])
 
     @property
     def steps(self) -> int:
@@ -38,11 +63,12 @@ class EpochOrder:
         return -(-self.samples // self.batch_size)
 
     @cached_property
-    def _permutation(self) -> NDArray[np.int64]:
+    def shards(self) -> NDArray[np.int64]:
+        """Numbers of the shards in the order in which the epoch needs them, int64 [shards]."""
+        count = len(self.starts) - 1
         if not self.shuffle:
-            return np.arange(self.samples, dtype=np.int64)
-        generator = sample_seed(self.seed, self.epoch, _ORDER_STREAM)
-        return generator.permutation(self.samples).astype(np.int64, copy=False)
+            return np.arange(count, dtype=np.int64)
+        return _stream(self.seed, self.epoch, _SHARDS).permutation(count).astype(np.int64, copy=False)
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Sample numbers of global batch `step`, int64 [≤ batch_size].
@@ -50,10 +76,76 @@ class EpochOrder:
         Raises:
             IndexError: the epoch has no such step.
         """
+        return self._between(*self._bounds(step))
+
+    def pool(self, step: int) -> NDArray[np.int64]:
+        """Samples that partners of global batch `step` may be chosen from, int64.
+
+        All that the epoch has brought up to this batch, the batch itself included, no further back than the window
+        before the batch's own: their shards are at hand.
+        """
+        begin, end = self._bounds(step)
+        window = max(0, self._window_at(begin) - 1)
+        return self._between(int(self._ends[window - 1]) if window else 0, end)
+
+    def shards_from(self, step: int) -> NDArray[np.int64]:
+        """Shards that the epoch still needs at global batch `step`, in the order in which it needs them."""
+        begin, _ = self._bounds(step)
+        return self.shards[self._window_at(begin) * self.window_shards :]
+
+    def _bounds(self, step: int) -> tuple[int, int]:
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} of an epoch of {self.steps}")
-        start = step * self.batch_size
-        return self._permutation[start : start + self.batch_size]
+        return step * self.batch_size, min((step + 1) * self.batch_size, self.samples)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Position in the epoch at which each window ends, int64 [windows]."""
+        rows = np.diff(self.starts)[self.shards]
+        return np.add.reduceat(rows, np.arange(0, len(rows), self.window_shards)).cumsum()
+
+    def _window_at(self, position: int) -> int:
+        return int(np.searchsorted(self._ends, position, side="right"))
+
+    def _between(self, begin: int, end: int) -> NDArray[np.int64]:
+        """Sample numbers at the positions from `begin` up to `end`."""
+        first, last = self._window_at(begin), self._window_at(end - 1)
+        offset = int(self._ends[first - 1]) if first else 0
+        numbers = [self._window(window) for window in range(first, last + 1)]
+        while len(self._recent) > last - first + 3:
+            self._recent.popitem(last=False)
+        joined = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
+        return joined[begin - offset : end - offset]
+
+    def _window(self, window: int) -> NDArray[np.int64]:
+        """Sample numbers of a window in the order of the epoch."""
+        if window not in self._recent:
+            self._recent[window] = self._shuffled(window)
+        self._recent.move_to_end(window)
+        return self._recent[window]
+
+    def _shuffled(self, window: int) -> NDArray[np.int64]:
+        shards = self.shards[window * self.window_shards : (window + 1) * self.window_shards]
+        rows = self.starts[shards + 1] - self.starts[shards]
+        places = np.repeat(np.arange(len(shards)), rows)
+        shift = self.starts[shards] - (rows.cumsum() - rows)
+        numbers: NDArray[np.int64] = np.arange(len(places), dtype=np.int64) + np.repeat(shift, rows)
+        if not self.shuffle:
+            return numbers
+        shuffled = _stream(self.seed, self.epoch, window + 1).permutation(len(numbers))
+        if window == 0:
+            shuffled = self._early_shards_first(shuffled, places)
+        return np.asarray(numbers[shuffled])
+
+    def _early_shards_first(self, shuffled: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Batch b of the epoch comes from its first b + 1 shards, as far as they go."""
+        for place in range(int(places[-1])):
+            rest = shuffled[place * self.batch_size :]
+            early = np.flatnonzero(places[rest] <= place)[: self.batch_size]
+            late = np.ones(len(rest), np.bool_)
+            late[early] = False
+            shuffled = np.concatenate([shuffled[: place * self.batch_size], rest[early], rest[late]])
+        return shuffled
 
 
 def batch_indices(order: EpochOrder, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
@@ -73,6 +165,11 @@ def sample_seed(seed: int, epoch: int, sample: int) -> np.random.Generator:
     counters give independent streams without hashing a seed first.
     """
     return np.random.Generator(np.random.Philox(key=_words(seed, epoch), counter=_words(0, 0, 0, sample)))
+
+
+def _stream(seed: int, epoch: int, number: int) -> np.random.Generator:
+    """A random generator for the order itself."""
+    return np.random.Generator(np.random.Philox(key=_words(seed, epoch), counter=_words(0, 0, number, _ORDER_STREAM)))
 
 
 def _words(*values: int) -> NDArray[np.uint64]:

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import threading
 import weakref
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -109,12 +108,17 @@ class ShardSet(Sequence[Sample]):
 
     Safe to read from several threads. Pickles as its URL. Shards of an object store are downloaded when first read, to
     a temporary folder that goes with the object, and checked against the manifest.
+
+    Attributes:
+        folder: of the split.
+        manifest: what it holds.
+        starts: number of the first image of each shard, then that of all images; int64 [shards + 1].
     """
 
     def __init__(self, folder: UPath, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._starts = [0, *accumulate(shard.rows for shard in manifest.shards)]
+        self.starts = np.array([0, *accumulate(shard.rows for shard in manifest.shards)], np.int64)
         self._open: dict[int, _OpenShard] = {}
         self._lock = threading.Lock()
         self._downloads: Path | None = None
@@ -140,7 +144,7 @@ class ShardSet(Sequence[Sample]):
         return self.manifest.fingerprint
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return int(self.starts[-1])
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -148,8 +152,8 @@ class ShardSet(Sequence[Sample]):
         number = int(index) + len(self) if index < 0 else int(index)
         if not 0 <= number < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        shard = bisect_right(self._starts, number) - 1
-        return self._shard(shard)[number - self._starts[shard]]
+        shard = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return self._shard(shard)[number - int(self.starts[shard])]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
