@@ -92,3 +92,22 @@ def _merged(group: _Group, cards: Sequence[Card]) -> list[str]:
         for card, numbers in own
         if len(numbers) > 1
     ]
+
+
+def joint_card(cards: Sequence[Card], classes: JointClasses) -> Card:
+    """What networks and evaluations ask of a card, for several: where files lie stays that of the first.
+
+    Anchors are those that all cards agree on, detections an image the most that a card allows.
+    """
+    first, *others = cards
+    agreed = [key for key, sizes in first.anchors.items() if all(card.anchors.get(key) == sizes for card in others)]
+    return first.model_copy(
+        update={
+            "name": "+".join(card.name for card in cards),
+            "title": " + ".join(card.title or card.name for card in cards),
+            "classes": classes.names,
+            "aliases": {},
+            "anchors": {key: first.anchors[key] for key in agreed},
+            "max_detections": max(card.max_detections for card in cards),
+        }
+    )
