@@ -49,12 +49,10 @@ def open_mixture(folder: Path, split: str = "train", weights: tuple[float, float
 
 def recipe_values(folder: Path, **changes: Any) -> dict[str, Any]:
     """The recipe of `tiny`, on the mixture."""
-    return tiny.recipe_values(
-        folder,
-        dataset={"mix": {str(folder / "street.yaml"): 3, str(folder / "home.yaml"): 1}},
-        shards={str(folder / f"{name}.yaml"): str(folder / "shards" / name) for name in CARDS},
-        **changes,
-    )
+    cards = {name: str(folder / f"{name}.yaml") for name in CARDS}
+    dataset = {"mix": {cards["street"]: 3, cards["home"]: 1}}
+    shards = {card: str(folder / "shards" / name) for name, card in cards.items()}
+    return tiny.recipe_values(folder) | {"dataset": dataset, "shards": shards} | changes
 
 
 def _write_image(root: Path, split: str, name: str, known: dict[str, int], random: np.random.Generator) -> None:
