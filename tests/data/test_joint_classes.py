@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from yolo_dist.data.annotations import ANY_CLASS
 from yolo_dist.data.card import Card, SplitSource, card_names, find_card
-from yolo_dist.data.joint_classes import join_classes
+from yolo_dist.data.joint_classes import join_classes, joint_card
 from yolo_dist.errors import ConfigError
 
 
@@ -84,6 +84,19 @@ def test_drones_and_everyday_photographs_share_five_classes() -> None:
 def test_the_vans_of_drones_are_cars_from_behind_windscreens() -> None:
     with pytest.raises(ConfigError, match="car and van of visdrone would become one"):
         join_classes([find_card("visdrone"), find_card("bdd100k")])
+
+
+def test_the_joint_card_says_what_all_cards_agree_on() -> None:
+    visdrone, coco = find_card("visdrone"), find_card("coco2017")
+    joint = joint_card([visdrone, coco], join_classes([visdrone, coco]))
+    assert joint.name == "visdrone+coco2017"
+    assert len(joint.classes) == 85
+    assert joint.anchors == visdrone.anchors  # without those for yolov4, which only coco has
+    assert joint.max_detections == 500
+    dior = find_card("dior")
+    assert joint_card([visdrone, dior], join_classes([visdrone, dior])).anchors == {
+        key: sizes for key, sizes in visdrone.anchors.items() if dior.anchors.get(key) == sizes
+    }
 
 
 NAMES = st.sampled_from([f"class{number}" for number in range(8)])
