@@ -14,6 +14,7 @@ from upath import UPath
 
 from yolo_dist.data import shard_writer
 from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.formats import AnnotatedImage
 from yolo_dist.data.shards import open_split
 from yolo_dist.errors import ConfigError, ConversionError
 
@@ -104,7 +105,12 @@ def test_finished_shards_are_not_written_again(
         convert(yolo_card(), source, tmp_path / "out", "train", SMALL, interrupt)
     read: list[str] = []
     original = shard_writer._read
-    monkeypatch.setattr(shard_writer, "_read", lambda image: read.append(image.image_id) or original(image))
+
+    def counted(image: AnnotatedImage) -> tuple[bytes, tuple[int, int]]:
+        read.append(image.image_id)
+        return original(image)
+
+    monkeypatch.setattr(shard_writer, "_read", counted)
     convert(yolo_card(), source, tmp_path / "out", "train", SMALL)
     assert 0 < len(read) < 12
     assert files(tmp_path / "out") == expected
