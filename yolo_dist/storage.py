@@ -2,12 +2,14 @@
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from upath import UPath
 
@@ -70,11 +72,8 @@ def is_remote(path: UPath) -> bool:
 
 def sha256(path: UPath) -> str:
     """Hex digest of a file's bytes, read in chunks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
 
 
 def publish(path: UPath, data: bytes | str) -> None:
@@ -101,6 +100,23 @@ def publish(path: UPath, data: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def publish_file(path: UPath) -> Iterator[Path]:
+    """Fill the yielded local file; it appears at `path` only if the block ends without an error and filled it."""
+    folder = None if is_remote(path) else path.path.rpartition("/")[0]
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".yolo-dist-") as temporary:
+        file = Path(temporary) / path.name
+        yield file
+        if not file.exists():
+            return
+        if is_remote(path):
+            path.fs.put_file(str(file), path.path)
+        else:
+            file.replace(path.path)
 
 
 @contextmanager
@@ -132,14 +148,14 @@ def publish_folder(destination: UPath, last: str | None = None) -> Iterator[Path
             _upload(Path(folder), destination, last)
         return
     target = Path(destination.path)
-    _require_ours(target, last)
+    require_ours(target, last)
     made = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         staging.chmod(0o755)
         yield staging
-        _swap(staging, target)
+        replace_folder(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _remove_empty(made)
@@ -153,7 +169,12 @@ def _upload(folder: Path, destination: UPath, last: str | None) -> None:
         publish(destination / file.relative_to(folder).as_posix(), file.read_bytes())
 
 
-def _require_ours(target: Path, marker: str | None) -> None:
+def require_ours(target: Path, marker: str | None) -> None:
+    """Refuse to replace a local folder of other files: one that is not empty and has no `marker` in it.
+
+    Raises:
+        ConfigError: it is one, or a file.
+    """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not target.is_dir():
@@ -171,10 +192,11 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _swap(staging: Path, target: Path) -> None:
+def replace_folder(staging: Path, target: Path) -> None:
     """Put `staging` in the place of `target`, which is missing for no longer than two renames take."""
     old = staging.with_name(f"{staging.name}.old")
     if target.exists():
+        shutil.rmtree(old, ignore_errors=True)  # what a process left that was killed between the renames and the end
         target.replace(old)
     staging.replace(target)
     shutil.rmtree(old, ignore_errors=True)

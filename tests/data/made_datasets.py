@@ -16,7 +16,8 @@ from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.convert import ConvertConfig, convert
 from yolo_dist.data.manifest import Manifest, ShardRecord
 from yolo_dist.data.scenes import CLASSES, SceneSettings
-from yolo_dist.data.shards import Sample, ShardSet, open_split, write_arrow
+from yolo_dist.data.shard_file import write_shard_file
+from yolo_dist.data.shards import Sample, ShardSet, open_split
 
 
 def jpeg(width: int = 60, height: int = 40, seed: int = 0, **options: Any) -> bytes:
@@ -84,7 +85,20 @@ def scenes(destination: Path, images: int, **settings: Any) -> ShardSet:
 def raw_shards(folder: Path, samples: Sequence[Sample]) -> ShardSet:
     """A shard set of exactly these samples, whatever they hold."""
     path = folder / "shard-00000.arrow"
-    write_arrow(path, samples)
+    together = Boxes(
+        np.concatenate([sample.boxes.xyxy for sample in samples]),
+        np.concatenate([sample.boxes.labels for sample in samples]),
+        np.concatenate([sample.boxes.ignore for sample in samples]),
+    )
+    write_shard_file(
+        path,
+        [sample.image_id for sample in samples],
+        memoryview(b"".join(sample.image for sample in samples)),
+        np.cumsum([len(sample.image) for sample in samples]).tolist(),
+        np.array([(sample.width, sample.height) for sample in samples], np.int32),
+        together,
+        [len(sample.boxes) for sample in samples],
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     record = ShardRecord(file=path.name, rows=len(samples), bytes=path.stat().st_size, sha256=digest)
     manifest = Manifest(

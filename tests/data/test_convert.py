@@ -10,7 +10,8 @@ from made_datasets import coco_card, coco_dataset, good_yolo_dataset, jpeg, yolo
 from PIL import Image
 
 from yolo_dist.data.card import Card, SplitSource, find_card
-from yolo_dist.data.convert import ConvertConfig, convert, present_splits
+from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.index import present_splits
 from yolo_dist.data.shards import converted_splits, open_split
 from yolo_dist.errors import AnnotationError, ConfigError, ConversionError, DataError
 
@@ -278,15 +279,6 @@ def test_nothing_left_is_an_error_even_where_everything_is_allowed(tmp_path: Pat
     all_images_cut(source)
     with pytest.raises(ConversionError, match="no usable image is left"):
         convert(yolo_card(), source, tmp_path / "out", "train", ALLOW_ALL)
-
-
-def test_an_interruption_leaves_nothing_behind(tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        convert(yolo_card(), good_yolo_dataset(tmp_path / "in"), tmp_path / "out", "train", ConvertConfig(), interrupt)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_finished_conversion_is_replaced_only_on_request(tmp_path: Path) -> None:

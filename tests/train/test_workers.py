@@ -12,7 +12,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from yolo_dist.train.workers import KEEPING_FREED_MEMORY, Workers, bfloat16_is_fast
+from yolo_dist.ray_cluster import KEEPING_FREED_MEMORY
+from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
 
 def test_a_group_of_one_needs_no_messages() -> None:

@@ -12,8 +12,9 @@ from yolo_dist.data.anchor_plot import plot_anchors
 from yolo_dist.data.anchors import RECALL_IOU, kmeans_anchors, letterboxed_sizes
 from yolo_dist.data.card import card_names, find_card
 from yolo_dist.data.card_anchors import write_anchors
-from yolo_dist.data.convert import ConvertConfig, present_splits
+from yolo_dist.data.convert import ConvertConfig
 from yolo_dist.data.convert import convert as convert_split
+from yolo_dist.data.index import present_splits
 from yolo_dist.data.preview import contact_sheet, encode_png
 from yolo_dist.data.shards import MANIFEST, Manifest, ShardSet, converted_splits, open_split
 from yolo_dist.errors import ConversionError
@@ -69,14 +70,17 @@ def convert(
     split: OneSplit = None,
     max_bad: Annotated[float, typer.Option(help="Largest share of images or boxes that may be bad.")] = 0.05,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished conversion.")] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Ray tasks at a time, on RAY_ADDRESS or this machine; 0 does without Ray.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Convert a dataset's original files to Arrow shards.
+    """Convert a dataset's original files to Arrow shards; interrupted, the same command goes on where it stopped.
 
     Example: yolo-dist convert bccd ~/BCCD_Dataset data/bccd
     """
     card = find_card(name)
-    config = validate(ConvertConfig, {"max_bad": max_bad, "overwrite": overwrite}, "options")
+    config = validate(ConvertConfig, {"max_bad": max_bad, "overwrite": overwrite, "workers": workers}, "options")
     manifests: dict[str, Manifest] = {}
     failures: list[str] = []
     for each in [split] if split else _unfinished(present_splits(card, source), destination, overwrite):

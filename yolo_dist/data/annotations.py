@@ -1,5 +1,6 @@
 """What an image's objects are inside this package; formats convert to it at the edge."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -101,17 +102,25 @@ class BoxCollector:
         return boxes, tuple(self.rejected)
 
 
-def clip_boxes(boxes: Boxes, width: int, height: int, place: str) -> tuple[Boxes, tuple[Rejection, ...]]:
-    """Boxes cut at the border of a `width` × `height` image; those entirely outside come back as rejections."""
-    limits = np.array([width, height, width, height], np.float32)
+def clip_boxes(boxes: Boxes, limits: NDArray[np.float32]) -> tuple[Boxes, NDArray[np.bool_]]:
+    """Boxes cut at the borders of their images.
+
+    Args:
+        boxes: in pixels.
+        limits: width, height, width, height of each box's image, float32 [n, 4].
+
+    Returns:
+        The cut boxes, and which of them have something left, bool [n].
+    """
     clipped = np.clip(boxes.xyxy, 0, limits)
     inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    rejected = tuple(
-        Rejection(Reason.OUTSIDE, place, f"box {_numbers(xyxy)} is outside the image, {width}×{height}")
-        for xyxy in boxes.xyxy[~inside]
-    )
-    return Boxes(clipped, boxes.labels, boxes.ignore).select(inside), rejected
+    return Boxes(clipped, boxes.labels, boxes.ignore), inside
 
 
-def _numbers(xyxy: tuple[float, float, float, float]) -> str:
+def outside_rejection(xyxy: NDArray[np.float32], size: tuple[int, int], place: str) -> Rejection:
+    """Of a box, float32 [4], that lies outside its image of `size` (width, height)."""
+    return Rejection(Reason.OUTSIDE, place, f"box {_numbers(xyxy)} is outside the image, {size[0]}×{size[1]}")
+
+
+def _numbers(xyxy: Iterable[float]) -> str:
     return ",".join(f"{value:g}" for value in xyxy)

@@ -8,7 +8,6 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,89 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from upath import UPath
 
-from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord, read_manifest
+from yolo_dist.data.shard_file import Sample, ShardFile
 from yolo_dist.errors import DataError, ShardCorrupt
 from yolo_dist.storage import is_remote, location, require_reachable, sha256
 
-__all__ = ["MANIFEST", "Manifest", "Sample", "ShardSet", "converted_splits", "open_split", "write_arrow"]
-
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("image", pa.binary()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
-        ("labels", pa.list_(pa.int32())),
-        ("ignore", pa.list_(pa.bool_())),
-    ]
-)
-"""One row an image; `image` is the original encoded file, boxes are xyxy pixels."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of a shard set.
-
-    Attributes:
-        image_id: as the dataset names it.
-        image: the original encoded bytes; a view into the mapped file.
-        width, height: in pixels.
-        boxes: its objects, cut at the border.
-        shard: the file it is in, for messages.
-    """
-
-    image_id: str
-    image: bytes | memoryview
-    width: int
-    height: int
-    boxes: Boxes
-    shard: str = ""
-
-
-def write_arrow(path: Path, samples: Sequence[Sample]) -> None:
-    """Write one shard; equal samples give equal bytes."""
-    columns: list[list[Any]] = [
-        [sample.image_id for sample in samples],
-        [sample.image for sample in samples],
-        [sample.width for sample in samples],
-        [sample.height for sample in samples],
-        [list(sample.boxes.xyxy) for sample in samples],
-        [sample.boxes.labels for sample in samples],
-        [sample.boxes.ignore for sample in samples],
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-
-
-class _OpenShard:
-    """The mapped columns of one file."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.name = name
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        if batch.schema != SCHEMA:
-            raise pa.ArrowInvalid(f"columns are {batch.schema.names}")
-        self.image_ids, self.images = batch.column("image_id"), batch.column("image")
-        self.widths, self.heights = (batch.column(name).to_numpy() for name in ("width", "height"))
-        boxes = batch.column("boxes")
-        self.bounds = boxes.offsets.to_numpy()
-        self.xyxy = boxes.values.flatten().to_numpy().reshape(-1, 4)
-        self.labels = batch.column("labels").values.to_numpy()
-        self.ignore = batch.column("ignore").values.to_numpy(zero_copy_only=False).astype(np.bool_)
-
-    def __getitem__(self, row: int) -> Sample:
-        here = slice(self.bounds[row], self.bounds[row + 1])
-        return Sample(
-            image_id=self.image_ids[row].as_py(),
-            image=memoryview(self.images[row].as_buffer()),
-            width=int(self.widths[row]),
-            height=int(self.heights[row]),
-            boxes=Boxes(self.xyxy[here], self.labels[here], self.ignore[here]),
-            shard=self.name,
-        )
+__all__ = ["MANIFEST", "Manifest", "Sample", "ShardSet", "converted_splits", "open_split"]
 
 
 class ShardSet(Sequence[Sample]):
@@ -119,7 +41,7 @@ class ShardSet(Sequence[Sample]):
         self.folder = folder
         self.manifest = manifest
         self.starts = np.array([0, *accumulate(shard.rows for shard in manifest.shards)], np.int64)
-        self._open: dict[int, _OpenShard] = {}
+        self._open: dict[int, ShardFile] = {}
         self._lock = threading.Lock()
         self._downloads: Path | None = None
 
@@ -177,16 +99,16 @@ class ShardSet(Sequence[Sample]):
         for record in self.manifest.shards:
             self._check(self.folder / record.file, record)
 
-    def _shard(self, number: int) -> _OpenShard:
+    def _shard(self, number: int) -> ShardFile:
         with self._lock:
             if number not in self._open:
                 self._open[number] = self._map(self.manifest.shards[number])
             return self._open[number]
 
-    def _map(self, record: ShardRecord) -> _OpenShard:
+    def _map(self, record: ShardRecord) -> ShardFile:
         path, name = self._local(record), str(self.folder / record.file)
         try:
-            return _OpenShard(path, name)
+            return ShardFile(path, name)
         except (pa.ArrowException, OSError, KeyError):
             raise ShardCorrupt(name, record.sha256, "right, but not that of a shard") from None
 

@@ -1,7 +1,6 @@
 """Run a function on a group of Ray Train workers: one path for one worker, many, CPU and GPU."""
 
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -13,13 +12,11 @@ from annotated_types import Ge
 from upath import UPath
 
 from yolo_dist.config import Config
-from yolo_dist.errors import ConfigError, TrainError, YoloDistError
+from yolo_dist.errors import TrainError, YoloDistError
+from yolo_dist.ray_cluster import join_cluster
 from yolo_dist.storage import is_remote
-from yolo_dist.train.address import set_address
-from yolo_dist.train.workers import KEEPING_FREED_MEMORY, Workers, keep_freed_memory, use_threads
+from yolo_dist.train.workers import Workers, keep_freed_memory, use_threads
 
-PASSED_ON = ("AWS_", "WANDB_")
-"""Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
 KEPT_CHECKPOINTS = 2
 
 JobT = TypeVar("JobT")
@@ -80,19 +77,9 @@ def connect(cluster: ClusterConfig) -> None:
     Raises:
         ConfigError: this machine has fewer cores or GPUs than the workers need.
     """
-    if not cluster.workers:
-        return
-    address = os.environ.get("RAY_ADDRESS", "local")
-    if not ray.is_initialized():
-        passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        hook = f"{set_address.__module__}.{set_address.__name__}"
-        ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on, "worker_process_setup_hook": hook},
-        )
-    if address == "local":
-        _require_resources(cluster, ray.cluster_resources())
+    if cluster.workers:
+        needed = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+        join_cluster(needed, cluster.workers, "cluster.workers")
 
 
 def remove(folder: UPath) -> None:
@@ -103,18 +90,6 @@ def remove(folder: UPath) -> None:
         folder.fs.rm(folder.path, recursive=True)
     else:
         shutil.rmtree(folder.path)
-
-
-def _require_resources(cluster: ClusterConfig, have: dict[str, float]) -> None:
-    for resource, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
-        if each * cluster.workers > have.get(resource, 0):
-            raise ConfigError(
-                "cluster",
-                [
-                    f"{cluster.workers} workers need {each * cluster.workers:g} {resource}s, this machine has "
-                    f"{have.get(resource, 0):g}; lower cluster.workers, or set RAY_ADDRESS to a larger cluster"
-                ],
-            )
 
 
 def _call(settings: dict[str, Any]) -> None:

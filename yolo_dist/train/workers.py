@@ -13,13 +13,6 @@ from torch import Tensor
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """On x86, and the last on ARM."""
 KEPT_BYTES = 2**30
-KEEPING_FREED_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES),
-    "MALLOC_TRIM_THRESHOLD_": str(2 * KEPT_BYTES - 1),
-}
-"""Environment in which a new process keeps the memory of freed activations for the next step, where glibc is its C
-library: by default blocks of this size go back to the kernel, and every step waits while it clears the same pages."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's numbers for `mallopt`, from its malloc.h."""
 

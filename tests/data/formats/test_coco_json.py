@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolo_dist.data.formats.coco_json import parse
+from yolo_dist.data.formats.coco_json import ListedImage
+from yolo_dist.data.formats.coco_json import parse as parse_chunks
 from yolo_dist.errors import AnnotationError
 
 CLASSES = {"person": 0, "tv": 1, "tvmonitor": 1}
@@ -17,6 +18,10 @@ IMAGES = [{"id": 9, "file_name": "9.jpg", "width": 640, "height": 480}, {"id": 4
 
 def content(*annotations: dict[str, Any], **changes: Any) -> str:
     return json.dumps({"images": IMAGES, "annotations": annotations, "categories": CATEGORIES} | changes)
+
+
+def parse(text: str, classes: dict[str, int], place: str = "annotations") -> list[ListedImage]:
+    return list(parse_chunks([text[start : start + 50] for start in range(0, len(text), 50)], classes, place))
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def test_annotations_that_cannot_be_used_are_rejected_with_their_number(item: di
         pytest.param(content(annotation(image_id=[])), r"a.json: annotations\[0\]: image_id must", id="odd image id"),
         pytest.param(content(images=[{"id": 3}]), r"a.json: images\[0\]: file_name must", id="no file name"),
         pytest.param('{"images": ' + "9" * 5000 + "}", "a.json: not an annotation file", id="endless number"),
-        pytest.param("[" * 100_000, "a.json: not an annotation file", id="endless nesting"),
+        pytest.param('{"images": [' + "[" * 100_000, "a.json: not an annotation file", id="endless nesting"),
     ],
 )
 def test_files_of_another_kind_are_refused(text: str, message: str) -> None:
@@ -114,3 +119,13 @@ def test_a_file_cut_anywhere_is_refused_never_misread(position: int) -> None:
     whole = content(annotation(), annotation(image_id=4))
     with pytest.raises(AnnotationError):
         parse(whole[: min(position, len(whole) - 1)], CLASSES)
+
+
+def test_lists_may_come_in_any_order() -> None:
+    lists = {"categories": CATEGORIES, "annotations": [annotation()], "info": {"year": 2017}, "images": IMAGES}
+    image, _ = parse(json.dumps(lists), CLASSES)
+    assert image.boxes.labels.tolist() == [0]
+
+
+def test_an_image_that_is_listed_twice_comes_twice() -> None:
+    assert [image.image_id for image in parse(content(images=[*IMAGES, IMAGES[0]]), CLASSES)] == ["9", "4", "9"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolo_dist.data.formats.json_text import LARGEST_TOKEN, array_elements
+from yolo_dist.data.formats.json_text import LARGEST_TOKEN, array_elements, object_members
 from yolo_dist.errors import AnnotationError
 
 VALUES = st.recursive(
@@ -89,3 +89,33 @@ def test_a_string_that_is_never_closed_does_not_draw_the_whole_file_into_memory(
     with pytest.raises(AnnotationError, match="Unterminated string"):
         list(array_elements(chunks(), "a.json"))
     assert taken <= (LARGEST_TOKEN >> 20) + 1
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=4), VALUES, max_size=4), st.integers(1, 30), st.sampled_from([None, 1]))
+def test_any_object_in_pieces_reads_as_the_standard_library_reads_it(
+    values: dict[str, Any], size: int, indent: int | None
+) -> None:
+    text = f" {json.dumps(values, indent=indent)}\r\n"
+    read = {
+        name: list(value) if isinstance(value, Iterator) else value
+        for name, value in object_members(pieces(text, size), "a.json")
+    }
+    assert read == values
+
+
+def test_members_that_are_not_wanted_are_skipped() -> None:
+    text = '{"a": [1, [2], {"b": 3}], "c": 4, "d": []}'
+    assert [name for name, _ in object_members(pieces(text, 5), "a.json")] == ["a", "c", "d"]
+
+
+@settings(deadline=None)
+@given(st.text(alphabet='[]{}",: 1a', max_size=20), st.integers(1, 5))
+def test_objects_that_the_standard_library_refuses_are_refused(text: str, size: int) -> None:
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    if not isinstance(whole, dict):
+        with pytest.raises(AnnotationError):
+            list(object_members(pieces(text, size), "a.json"))

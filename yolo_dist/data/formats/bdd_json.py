@@ -9,7 +9,6 @@ A frame may have no labels. A label is a box (`box2d`, corners in pixels) or ano
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from upath import UPath
@@ -24,7 +23,7 @@ from yolo_dist.data.formats.folders import (
     text_chunks,
     unreadable_annotation,
 )
-from yolo_dist.data.formats.json_text import array_elements, load_json
+from yolo_dist.data.formats.json_text import array_elements, first_character, load_json
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
 from yolo_dist.errors import AnnotationError, DataError
 
@@ -65,18 +64,13 @@ def parse(chunks: Iterable[str], classes: Mapping[str, int], place: str = "label
     Raises:
         AnnotationError: not JSON (names line and byte), or not frames (names the frame).
     """
-    for number, frame in enumerate(_frames(iter(chunks), place)):
+    for number, frame in enumerate(_frames(chunks, place)):
         yield _parse_frame(frame, classes, f"{place}: frames[{number}]")
 
 
-def _frames(chunks: Iterator[str], place: str) -> Iterator[Any]:
-    start = ""
-    for chunk in chunks:
-        start += chunk
-        if start.strip():
-            break
-    whole = chain([start], chunks)
-    if start.lstrip().startswith("["):
+def _frames(chunks: Iterable[str], place: str) -> Iterator[Any]:
+    first, whole = first_character(chunks)
+    if first == "[":
         yield from array_elements(whole, place)
         return
     content = load_json("".join(whole), place)

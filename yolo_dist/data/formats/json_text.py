@@ -1,8 +1,9 @@
-"""JSON annotation files: whole ones, and arrays too large for memory read one element at a time."""
+"""JSON annotation files: whole ones, and those too large for memory read one element at a time."""
 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from yolo_dist.errors import AnnotationError
@@ -39,15 +40,49 @@ def array_elements(chunks: Iterable[str], place: str) -> Iterator[Any]:
         AnnotationError: it is not a JSON array; names line and byte.
     """
     window = _Window(chunks, place)
-    window.take("[")
-    if window.next_character() == "]":
-        window.take("]")
-    else:
-        yield window.value()
-        while window.take(",", "]") == ",":
-            yield window.value()
-    if window.next_character():
-        raise window.damage(window.position, "Extra data")
+    yield from window.elements()
+    window.end()
+
+
+def object_members(chunks: Iterable[str], place: str) -> Iterator[tuple[str, Any]]:
+    """Names and values of a JSON object; those that are arrays come as iterators over their elements.
+
+    Memory holds a chunk and an element. What is left of an iterator is skipped when the next member is asked for.
+
+    Args:
+        chunks: the file's text in pieces of any size.
+        place: its name, for messages.
+
+    Raises:
+        AnnotationError: it is not a JSON object; names line and byte.
+    """
+    window = _Window(chunks, place)
+    window.take("{")
+    following = window.take("}") if window.next_character() == "}" else ","
+    while following == ",":
+        if window.next_character() != '"':
+            raise window.damage(window.position, "Expecting property name enclosed in double quotes")
+        name = window.value()
+        window.take(":")
+        if window.next_character() == "[":
+            elements = window.elements()
+            yield name, elements
+            for _ in elements:
+                pass
+        else:
+            yield name, window.value()
+        following = window.take(",", "}")
+    window.end()
+
+
+def first_character(chunks: Iterable[str]) -> tuple[str, Iterator[str]]:
+    """The first character of a text that is not white space, empty if there is none; and the whole text again."""
+    remaining, start = iter(chunks), ""
+    for chunk in remaining:
+        start += chunk
+        if start.strip():
+            break
+    return start.lstrip()[:1], chain([start], remaining)
 
 
 class _Window:
@@ -79,6 +114,19 @@ class _Window:
         self.position += 1
         return found
 
+    def elements(self) -> Iterator[Any]:
+        """Take an array, element by element."""
+        self.take("[")
+        following = self.take("]") if self.next_character() == "]" else ","
+        while following == ",":
+            yield self.value()
+            following = self.take(",", "]")
+
+    def end(self) -> None:
+        """Require that nothing comes any more."""
+        if self.next_character():
+            raise self.damage(self.position, "Extra data")
+
     def value(self) -> Any:
         """Take a value."""
         self.next_character()
@@ -101,7 +149,7 @@ class _Window:
         space = _space.match(self._text, end)
         assert space is not None
         following = self._text[space.end() : space.end() + 1]
-        return following in (",", "]") or len(self._text) - end > LARGEST_TOKEN
+        return following in (",", "]", "}", ":") or len(self._text) - end > LARGEST_TOKEN
 
     def damage(self, position: int, message: str) -> AnnotationError:
         """What is wrong at a position of the window."""

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from yolo_dist.train.address import set_address
+from yolo_dist.ray_address import set_address
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,6 @@ def test_a_process_knows_its_cluster(before: str | None, after: str, monkeypatch
 
 
 def test_it_costs_a_process_that_needs_no_torch_no_torch() -> None:
-    code = "import sys, yolo_dist.train.address; print(sorted({'torch', 'ray.train'} & set(sys.modules)))"
+    code = "import sys, yolo_dist.ray_address; print(sorted({'torch', 'ray.train'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -1,0 +1,57 @@
+"""The Ray cluster that everything runs on: joined or started once a process."""
+
+import logging
+import os
+
+import ray
+
+from yolo_dist.errors import ConfigError
+from yolo_dist.ray_address import set_address
+
+PASSED_ON = ("AWS_", "WANDB_")
+"""Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
+
+_LARGE = 2**30
+KEEPING_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(_LARGE),
+    "MALLOC_TRIM_THRESHOLD_": str(2 * _LARGE - 1),
+}
+"""Environment in which a new process keeps the memory of freed activations for the next step, where glibc is its C
+library: by default blocks of this size go back to the kernel, and every step waits while it clears the same pages."""
+
+
+def join_cluster(needed: dict[str, float], workers: int, option: str) -> None:
+    """Join the cluster of RAY_ADDRESS or start Ray on this machine, once.
+
+    Args:
+        needed: amount of each resource that a worker needs, such as {"CPU": 2}.
+        workers: how many there will be.
+        option: where their number is set, for messages.
+
+    Raises:
+        ConfigError: this machine has less than what is needed.
+    """
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if not ray.is_initialized():
+        passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        hook = f"{set_address.__module__}.{set_address.__name__}"
+        ray.init(
+            address=address,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on, "worker_process_setup_hook": hook},
+        )
+    if address == "local":
+        _require(needed, workers, ray.cluster_resources(), option)
+
+
+def _require(needed: dict[str, float], workers: int, have: dict[str, float], option: str) -> None:
+    for resource, each in needed.items():
+        if each * workers > have.get(resource, 0):
+            raise ConfigError(
+                "cluster",
+                [
+                    f"{workers} workers need {each * workers:g} {resource}s, this machine has "
+                    f"{have.get(resource, 0):g}; lower {option}, or set RAY_ADDRESS to a larger cluster"
+                ],
+            )
