@@ -2,27 +2,32 @@
 
 import contextlib
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tiny_mixture import open_mixture, write_sources
+from upath import UPath
 
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.image import Letterbox
 from yolo_dist.data.mixture import Mixture
+from yolo_dist.data.shards import open_split
 from yolo_dist.evaluate import evaluator
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate, ground_truth
 from yolo_dist.evaluate.inference import Thresholds, find_objects, inference
 from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
 from yolo_dist.evaluate.nms import Detections
+from yolo_dist.evaluate.samples import METRICS_FILE, save_evaluation
 
 SIZE = (64, 64)
 SQUARE, DISC, TRIANGLE = range(3)
@@ -161,6 +166,24 @@ def test_each_dataset_counts_as_many_detections_as_its_card_says(
     monkeypatch.setattr("yolo_dist.evaluate.by_source.coco_metrics", noting)
     evaluated(network, mixture, EvaluationConfig(max_detections=configured))
     assert seen == limits
+
+
+def test_the_file_of_one_dataset_says_nothing_of_sources(network: Network, tmp_path: Path) -> None:
+    """As it was before there were mixtures, so that either version reads the other's."""
+    tiny.write_shards(tmp_path)
+    shards = open_split(tmp_path / "shards", "val")
+    evaluation = evaluate(network, shards, SIZE)
+    assert evaluation is not None
+    save_evaluation(evaluation, shards, UPath(tmp_path / "out"))
+    written = (tmp_path / "out" / METRICS_FILE).read_text()
+    assert "sources" not in json.loads(written)
+    assert Metrics.model_validate_json(written) == evaluation.metrics
+
+
+def test_the_file_of_a_mixture_is_read_as_it_was_written(mixture: Mixture, network: Network, tmp_path: Path) -> None:
+    evaluation = evaluated(network, mixture)
+    save_evaluation(evaluation, mixture, UPath(tmp_path / "out"))
+    assert Metrics.model_validate_json((tmp_path / "out" / METRICS_FILE).read_text()) == evaluation.metrics
 
 
 def test_the_truth_has_joint_labels(mixture: Mixture) -> None:
