@@ -82,7 +82,7 @@ class MixtureOrder:
         return self.shards_from(0)
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """Sample numbers of global batch `step`, int64 [≤ batch_size]; those of a source follow those before it.
+        """Sample numbers of global batch `step`, int64 [≤ batch_size]; they count on from source to source.
 
         Raises:
             IndexError: the epoch has no such step.
@@ -111,7 +111,8 @@ class MixtureOrder:
         numbers: list[NDArray[np.int64]] = []
         for part in self._parts(step):
             own, first = self._own(part.source, part.epoch), self._first_sample[part.source]
-            if part.epoch and len(own.shards_after(part.begin)) == len(own.shards):
+            in_first_window = len(own.shards_after(part.begin)) == len(own.shards)
+            if part.epoch and in_first_window:
                 last = self.sizes[part.source]
                 numbers.append(self._own(part.source, part.epoch - 1).pool_between(last - 1, last) + first)
             numbers.append(own.pool_between(part.begin, part.end) + first)
