@@ -32,8 +32,8 @@ from yolo_dist.train.loop import Trainer
 from yolo_dist.train.workers import keep_freed_memory, use_threads
 
 SIZE = (96, 96)
-ANCHORS = [(10.0, 10.0), (14.0, 14.0), (18.0, 18.0), (32.0, 32.0), (40.0, 40.0), (48.0, 48.0)]
-DIAMETERS = {"small": (12.0, 20.0), "large": (32.0, 48.0)}
+ANCHORS = [(14.0, 14.0), (18.0, 18.0), (22.0, 22.0), (27.0, 27.0), (33.0, 33.0), (40.0, 40.0)]
+DIAMETERS = {"small": (16.0, 28.0), "large": (24.0, 44.0)}
 UNLABELLED = {"small": "triangle", "large": "square"}
 TRAINING, VALIDATION = 400, 200
 FORGIVEN, PUNISHED = "what has no label counts for nothing", "what has no label is background"
@@ -103,7 +103,7 @@ def in_joint_order(scenes: ShardSet, mixture: Mixture) -> Mixture:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     keep_freed_memory()
