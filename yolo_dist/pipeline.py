@@ -19,10 +19,11 @@ from yolo_dist.evaluate.latency import network_latency_ms
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.model import build_model, check_model
+from yolo_dist.object_store import require_reachable
 from yolo_dist.recipe import PruneStage, Recipe, TrainStage
 from yolo_dist.report import build_report
 from yolo_dist.stages import StageContext, collect, prune_stage, read_evaluation, train_stage
-from yolo_dist.storage import location, publish, require_reachable
+from yolo_dist.storage import location, publish
 from yolo_dist.train.cluster import remove
 from yolo_dist.train.tracking import say
 
@@ -68,6 +69,7 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
     Raises:
         ConfigError: every card, split and model that is missing or does not fit.
     """
+    recipe.object_store.apply()
     problems: list[str] = []
     card = _attempt(lambda: find_card(recipe.dataset), problems)
     splits = [

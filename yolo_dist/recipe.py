@@ -12,6 +12,7 @@ from yolo_dist.config import Config, ImageSize, read_yaml, validate
 from yolo_dist.errors import ConfigError
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.model import ModelSource
+from yolo_dist.object_store import ObjectStoreConfig
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.tracking import TrackingConfig
@@ -67,6 +68,7 @@ class Recipe(Config):
     stages: tuple[Stage, ...]
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    object_store: ObjectStoreConfig = Field(default_factory=ObjectStoreConfig)
     storage: str = "runs"
     """Path or URL under which runs are kept."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)

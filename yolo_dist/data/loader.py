@@ -19,6 +19,8 @@ from yolo_dist.data.shards import Sample, ShardSet
 Size = tuple[int, int]
 SizeSchedule = Callable[[int, int, int], Size]
 """(seed, epoch, step) → (width, height): multi-scale training that resumes exactly."""
+Prefetch = Callable[[Iterable[int]], None]
+"""Told which shards are needed next."""
 
 
 @dataclass(frozen=True)
@@ -123,19 +125,20 @@ class Loader:
         """
         order = self._order(epoch)
         size_at = image_size if callable(image_size) else lambda *_: image_size or self.image_size
-        jobs = (
-            _Job(
+        with self.shards.prefetching() as prefetch:
+            yield from _prefetched(self._jobs(order, start_step, size_at, prefetch), self.threads)
+
+    def _jobs(self, order: EpochOrder, start_step: int, size_at: SizeSchedule, prefetch: Prefetch) -> Iterator["_Job"]:
+        for step in _announced(order, range(start_step, order.steps), prefetch):
+            yield _Job(
                 shards=self.shards,
                 samples=batch_indices(order, step, self.rank, self.world_size),
                 pool=order.pool(step),
-                size=size_at(self.seed, epoch, step),
+                size=size_at(self.seed, order.epoch, step),
                 augment=self.augment,
                 seed=self.seed,
-                epoch=epoch,
+                epoch=order.epoch,
             )
-            for step in range(start_step, order.steps)
-        )
-        return _prefetched(jobs, self.threads)
 
     def _order(self, epoch: int) -> EpochOrder:
         return EpochOrder(self.shards.starts, self.batch_size, self.seed, epoch, shuffle=self.shuffle)
@@ -154,8 +157,19 @@ def evaluation_batches(
     Whole batches are dealt out in turn, so that each is the same for any number of workers, to the last bit.
     """
     order = EpochOrder(shards.starts, batch_size, seed=0, epoch=0, shuffle=False)
-    jobs = (_Job(shards, order.batch(step), image_size) for step in range(rank, order.steps, world_size))
-    return _prefetched(jobs, threads)
+    with shards.prefetching() as prefetch:
+        steps = _announced(order, range(rank, order.steps, world_size), prefetch)
+        yield from _prefetched((_Job(shards, order.batch(step), image_size) for step in steps), threads)
+
+
+def _announced(order: EpochOrder, steps: Iterable[int], prefetch: Prefetch) -> Iterator[int]:
+    """The steps; at each that begins another window of shards, what is needed from there on is told."""
+    needed = -1
+    for step in steps:
+        if len(left := order.shards_from(step)) != needed:
+            needed = len(left)
+            prefetch(left.tolist())
+        yield step
 
 
 @dataclass(frozen=True)
