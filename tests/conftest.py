@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from object_store_server import ObjectStore, object_store
 
 # Two threads that fight for a busy core are many times slower than one: torch reads this when it is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,8 +20,32 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shard_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """This machine's shard cache, which tests do not touch: they have their own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("YOLO_DIST_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3 server on this machine, started once for all tests that need it."""
+    with object_store(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture
+def s3(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """The server, as the environment names it."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture(scope="session")
+def ray_session(s3_server: ObjectStore) -> Iterator[None]:
     """Ray on this machine with room for two workers, started once for all tests that need it."""
     import ray
 
@@ -29,6 +54,8 @@ def ray_session() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("RAY_ADDRESS", raising=False)
         environment.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        for name, value in s3_server.environment().items():
+            environment.setenv(name, value)  # workers get them when Ray starts
         connect(ClusterConfig(workers=2))
         yield
         ray.shutdown()

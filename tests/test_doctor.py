@@ -20,7 +20,7 @@ def finding(what: str) -> Finding:
 
 def test_everything_is_looked_at_once() -> None:
     names = [found.what for found in examine()]
-    assert names == ["packages", "processor", "memory", "disk", "GPU", "Ray", "storage", "tracking"]
+    assert names == ["packages", "processor", "memory", "disk", "shard cache", "GPU", "Ray", "storage", "tracking"]
 
 
 def test_what_is_not_ok_comes_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_the_disk_is_that_of_the_working_directory(tmp_path: Path, monkeypatch: 
     assert finding("disk") == Finding(
         "disk", "3.0 GiB free here", False, "give runs and shards another place: storage: and shards: in the recipe"
     )
-    assert seen == [tmp_path]
+    assert seen[0] == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,12 @@ def test_half_a_pair_of_keys_names_the_other_half(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
     assert "set AWS_SECRET_ACCESS_KEY (" in finding("storage").remedy
+
+
+def test_the_shard_cache_is_measured_against_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLO_DIST_CACHE", str(tmp_path / "shards"))
+    monkeypatch.setenv("YOLO_DIST_CACHE_GIB", "0.125")
+    assert finding("shard cache").found == f"{tmp_path}/shards, 0.0 of 0.125 GiB used"
+    assert finding("shard cache").ok
+    monkeypatch.setenv("YOLO_DIST_CACHE_GIB", "1e9")
+    assert "set YOLO_DIST_CACHE_GIB to less" in finding("shard cache").remedy

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from yolo_dist.errors import ConfigError, StorageError
-from yolo_dist.storage import is_remote, local_copy, location, publish, publish_folder, require_reachable, sha256
+from yolo_dist.object_store import is_remote, require_reachable
+from yolo_dist.storage import local_copy, location, publish, publish_folder, sha256
 
 MARKER = "done.json"
 

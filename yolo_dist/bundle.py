@@ -19,7 +19,8 @@ from yolo_dist.darknet.cfg import Cfg, Yolo, format_cfg, parse_cfg, read_cfg
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import load_weights, save_weights
 from yolo_dist.errors import BundleCorrupt, CfgError, ConfigError, ModelError
-from yolo_dist.storage import Url, local_copy, location, publish_folder, require_reachable, sha256
+from yolo_dist.object_store import require_reachable
+from yolo_dist.storage import Url, local_copy, location, publish_folder, sha256
 
 CFG_FILE, WEIGHTS_FILE, RECORD_FILE = "model.cfg", "model.weights", "bundle.json"
 

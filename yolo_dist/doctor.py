@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from yolo_dist.data.cache import FOLDER_VARIABLE, SIZE_VARIABLE, ShardCache
 from yolo_dist.train.workers import bfloat16_is_fast
 
 PACKAGES = ("torch", "ray", "numpy", "opencv-python-headless", "pyarrow", "fsspec", "s3fs", "wandb")
@@ -26,8 +27,8 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at packages, processor, memory, disk, GPU, cluster, storage and tracking; nothing is changed or started."""
-    return [_packages(), _processor(), _memory(), _disk(), _gpu(), _cluster(), _storage(), _tracking()]
+    """Look at packages, processor, memory, disks, GPU, cluster, storage and tracking; nothing is changed or started."""
+    return [_packages(), _processor(), _memory(), _disk(), _shard_cache(), _gpu(), _cluster(), _storage(), _tracking()]
 
 
 def _packages() -> Finding:
@@ -72,6 +73,17 @@ def _disk() -> Finding:
     ok = free >= ENOUGH_DISK
     remedy = "" if ok else "give runs and shards another place: storage: and shards: in the recipe"
     return Finding("disk", f"{free / 2**30:.1f} GiB free here", ok, remedy)
+
+
+def _shard_cache() -> Finding:
+    cache = ShardCache.of_this_machine()
+    existing = next(path for path in (cache.folder, *cache.folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free + cache.used()
+    found = f"{cache.folder}, {cache.used() / 2**30:.1f} of {cache.limit / 2**30:g} GiB used"
+    if free >= cache.limit:
+        return Finding("shard cache", found)
+    remedy = f"its disk holds {free / 2**30:.1f} GiB: set {SIZE_VARIABLE} to less, or {FOLDER_VARIABLE} elsewhere"
+    return Finding("shard cache", found, ok=False, remedy=remedy)
 
 
 def _gpu() -> Finding:

@@ -11,8 +11,9 @@ from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.dataset import Mix
 from yolo_dist.errors import ConfigError, InputError
 from yolo_dist.model import check_model
+from yolo_dist.object_store import require_reachable
 from yolo_dist.recipe import Recipe
-from yolo_dist.storage import location, require_reachable
+from yolo_dist.storage import location
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
     Raises:
         ConfigError: every card, split and model that is missing or does not fit.
     """
+    recipe.object_store.apply()
     problems: list[str] = []
     names = (recipe.train_split, recipe.validation_split)
     opened = [_open(card, shards, names, problems) for card, shards in recipe.shards_of.items()]

@@ -8,7 +8,7 @@ import ray
 from yolo_dist.errors import ConfigError
 from yolo_dist.ray_address import set_address
 
-PASSED_ON = ("AWS_", "WANDB_")
+PASSED_ON = ("AWS_", "WANDB_", "YOLO_DIST_")
 """Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
 
 _LARGE = 2**30

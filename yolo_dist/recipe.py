@@ -13,6 +13,7 @@ from yolo_dist.dataset import Dataset, Mix, Shards, misplaced_shards
 from yolo_dist.errors import ConfigError
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.model import ModelSource
+from yolo_dist.object_store import ObjectStoreConfig
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.tracking import TrackingConfig
@@ -66,6 +67,7 @@ class Recipe(Config):
     stages: tuple[Stage, ...]
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    object_store: ObjectStoreConfig = Field(default_factory=ObjectStoreConfig)
     storage: str = "runs"
     """Path or URL under which runs are kept."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)

@@ -13,7 +13,8 @@ from typing import cast
 
 from upath import UPath
 
-from yolo_dist.errors import ConfigError, StorageError
+from yolo_dist.errors import ConfigError
+from yolo_dist.object_store import is_remote, persistently
 
 CHUNK_BYTES = 1 << 20
 
@@ -34,42 +35,6 @@ def location(url: Url) -> UPath:
     return path if is_remote(path) else UPath(Path(path.path).expanduser().absolute())
 
 
-@contextmanager
-def reaching(path: UPath) -> Iterator[None]:
-    """What goes wrong with an object store inside the block, other than a missing file, as an error with its URL.
-
-    Raises:
-        StorageError: it cannot be reached, or refuses the credentials.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        theirs = isinstance(error, OSError) or type(error).__module__.startswith(("botocore", "aiohttp"))
-        if not is_remote(path) or not theirs:
-            raise
-        raise StorageError(
-            f"{path}: cannot be used: {' '.join(str(error).split())}; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
-            "and, for another store than Amazon's, AWS_ENDPOINT_URL"
-        ) from error
-
-
-def require_reachable(path: UPath) -> None:
-    """Ask the store of a URL about it.
-
-    Raises:
-        StorageError: see `reaching`.
-    """
-    with reaching(path):
-        path.exists()
-
-
-def is_remote(path: UPath) -> bool:
-    """Whether `path` is an object store's or another fsspec file system's, not a local path."""
-    return path.protocol not in ("", "file", "local")
-
-
 def sha256(path: UPath) -> str:
     """Hex digest of a file's bytes, read in chunks."""
     with path.open("rb") as file:
@@ -87,7 +52,7 @@ def publish(path: UPath, data: bytes | str) -> None:
         raise IsADirectoryError(errno.EISDIR, "is a folder, where a file shall go", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(path):
-        path.write_bytes(content)
+        persistently(path, lambda: path.write_bytes(content))
         return
     descriptor, temporary = tempfile.mkstemp(dir=path.path.rpartition("/")[0], prefix=f".{path.name}.")
     try:
@@ -114,7 +79,7 @@ def publish_file(path: UPath) -> Iterator[Path]:
         if not file.exists():
             return
         if is_remote(path):
-            path.fs.put_file(str(file), path.path)
+            persistently(path, lambda: path.fs.put_file(str(file), path.path))
         else:
             file.replace(path.path)
 
@@ -127,7 +92,7 @@ def local_copy(path: UPath) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="yolo-dist-") as folder:
         target = Path(folder) / path.name
-        path.fs.get(path.path, str(target), recursive=True)
+        persistently(path, lambda: path.fs.get(path.path, str(target), recursive=True))
         yield target
 
 

@@ -15,7 +15,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding=
 
 
 def test_the_example_card_converts_the_dataset_it_describes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(name: pets\n.*?)```", GUIDE, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     Path("pets.yaml").write_text(example)
     for split, count in (("train", 3), ("val", 2)):

@@ -2,6 +2,8 @@
 
 import pickle
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +157,22 @@ def test_batches_do_not_depend_on_the_number_of_workers(mixture: Mixture, world_
 
     shares = [pixels(rank, world_size) for rank in range(world_size)]
     assert pixels(0, 1) == [[image for share in step for image in share] for step in zip(*shares, strict=True)]
+
+
+def test_shards_are_brought_by_the_sources_that_have_them(mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[tuple[str, list[int]]] = []
+
+    @contextmanager
+    def noting(source: ShardSet) -> Iterator[Callable[[Iterable[int]], None]]:
+        yield lambda shards: wanted.append((source.folder.parent.name, list(shards)))
+
+    monkeypatch.setattr(ShardSet, "prefetching", noting)
+    with mixture.prefetching() as prefetch:
+        prefetch([1, 0])
+        prefetch([1])
+    assert wanted == [("street", [0]), ("home", [0]), ("street", []), ("home", [0])]
+    next(Loader(mixture, SIZE, 8, threads=0).batches(0))
+    assert wanted[4:] == [("street", [0]), ("home", [0])]
 
 
 def test_evaluation_takes_every_image_of_every_source_once(mixture: Mixture) -> None:

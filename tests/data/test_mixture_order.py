@@ -127,6 +127,7 @@ def test_a_step_needs_no_step_before_it(order: MixtureOrder, data: st.DataObject
         order.batch(earlier)
     for ask in (MixtureOrder.batch, MixtureOrder.epochs, MixtureOrder.pool, MixtureOrder.shards_from):
         assert ask(order, step).tolist() == ask(fresh, step).tolist()
+    assert order.window(step) == fresh.window(step)
 
 
 def test_epochs_and_seeds_give_different_orders() -> None:
@@ -171,6 +172,18 @@ def test_what_an_epoch_still_needs_is_known_at_every_step(order: MixtureOrder) -
         needed = order.shards_from(step).tolist()
         assert set(shards.tolist()) <= set(needed)
         assert len(set(needed)) == len(needed)
+
+
+@settings(deadline=None)
+@given(orders())
+def test_within_a_window_no_shard_is_needed_that_was_not_needed_at_its_beginning(order: MixtureOrder) -> None:
+    """So it is enough to tell what is needed when a window begins."""
+    told, window = set[int](), None
+    for step in range(order.steps):
+        needed = set(order.shards_from(step).tolist())
+        if order.window(step) != window:
+            told, window = needed, order.window(step)
+        assert needed <= told
 
 
 @pytest.mark.parametrize("step", [-1, 4])

@@ -170,7 +170,10 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(converted: Pat
         open_split(converted / "nowhere", "val")
 
 
-def test_shards_of_an_object_store_are_read_and_checked(converted: Path) -> None:
+def test_shards_of_an_object_store_are_read_and_checked(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLO_DIST_CACHE", str(tmp_path))
     store = UPath("memory://test-shards-of-an-object-store/train")
     for path in sorted((converted / "train").iterdir()):
         (store / path.name).write_bytes(path.read_bytes())
@@ -179,6 +182,8 @@ def test_shards_of_an_object_store_are_read_and_checked(converted: Path) -> None
     data = bytearray((store / "shard-00001.arrow").read_bytes())
     data[500] ^= 1
     (store / "shard-00001.arrow").write_bytes(bytes(data))
+    assert len(list(ShardSet.open(store))) == len(local)
+    monkeypatch.setenv("YOLO_DIST_CACHE", str(tmp_path / "another"))
     with pytest.raises(ShardCorrupt, match=r"memory://.*shard-00001\.arrow"):
         list(ShardSet.open(store))
 

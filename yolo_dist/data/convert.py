@@ -21,7 +21,8 @@ from yolo_dist.data.shard_writer import WrittenShard
 from yolo_dist.data.staging import Staging
 from yolo_dist.data.tally import Tally
 from yolo_dist.errors import ConversionError
-from yolo_dist.storage import location, require_reachable
+from yolo_dist.object_store import require_reachable
+from yolo_dist.storage import location
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after each shard."""
@@ -70,11 +71,11 @@ def convert(
         StorageError: the destination cannot be reached.
     """
     config = config or ConvertConfig()
-    target = location(str(destination)) / split
+    target = location(destination) / split
     require_reachable(target)
     if (target / MANIFEST).exists() and not config.overwrite:
         raise ConversionError(f"{target}: is converted already; replace it with --overwrite")
-    parts = plan_shards(index_split(card, location(str(source)), card.split(split)), config.shard_bytes)
+    parts = plan_shards(index_split(card, location(source), card.split(split)), config.shard_bytes)
     staging = Staging(target)
     staging.open()
     try:

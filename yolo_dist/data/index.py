@@ -36,7 +36,7 @@ def present_splits(card: Card, source: str | Path | UPath) -> list[str]:
     Raises:
         DataError: none is there; names what is missing.
     """
-    root = location(str(source))
+    root = location(source)
     missing = {name: _missing(root, split) for name, split in card.splits.items()}
     there = [name for name, path in missing.items() if path is None]
     if not there:

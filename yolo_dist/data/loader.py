@@ -21,6 +21,8 @@ from yolo_dist.data.shards import Sample
 Size = tuple[int, int]
 SizeSchedule = Callable[[int, int, int], Size]
 """(seed, epoch, step) → (width, height): multi-scale training that resumes exactly."""
+Prefetch = Callable[[Iterable[int]], None]
+"""Told which shards are needed next."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,15 @@ class Loader:
         """
         order = self._order(epoch)
         size_at = image_size if callable(image_size) else lambda *_: image_size or self.image_size
-        jobs = (self._job(order, step, size_at(self.seed, epoch, step)) for step in range(start_step, order.steps))
-        return _prefetched(jobs, self.threads)
+        with self.shards.prefetching() as prefetch:
+            yield from _prefetched(self._jobs(order, start_step, size_at, prefetch), self.threads)
 
-    def _job(self, order: Order, step: int, size: Size) -> "_Job":
-        batch = order.batch(step)
-        own = share_of(len(batch), self.rank, self.world_size)
-        epochs, pool = order.epochs(step)[own], order.pool(step)
-        return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
+    def _jobs(self, order: Order, start_step: int, size_at: SizeSchedule, prefetch: Prefetch) -> Iterator["_Job"]:
+        for step in _announced(order, range(start_step, order.steps), prefetch):
+            batch, size = order.batch(step), size_at(self.seed, order.epoch, step)
+            own = share_of(len(batch), self.rank, self.world_size)
+            epochs, pool = order.epochs(step)[own], order.pool(step)
+            yield _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
 
     def _order(self, epoch: int) -> Order:
         if not isinstance(self.shards, Mixture):
@@ -157,10 +160,20 @@ def evaluation_batches(
     Whole batches are dealt out in turn, so that each is the same for any number of workers, to the last bit.
     """
     order = EpochOrder(shards.starts, batch_size, seed=0, epoch=0, shuffle=False)
-    jobs = (
-        _Job(shards, order.batch(step), image_size, order.epochs(step)) for step in range(rank, order.steps, world_size)
-    )
-    return _prefetched(jobs, threads)
+    with shards.prefetching() as prefetch:
+        steps = _announced(order, range(rank, order.steps, world_size), prefetch)
+        jobs = (_Job(shards, order.batch(step), image_size, order.epochs(step)) for step in steps)
+        yield from _prefetched(jobs, threads)
+
+
+def _announced(order: Order, steps: Iterable[int], prefetch: Prefetch) -> Iterator[int]:
+    """The steps; at each that begins another window of shards, what is needed from there on is told."""
+    told: object = None
+    for step in steps:
+        if (window := order.window(step)) != told:
+            told = window
+            prefetch(order.shards_from(step).tolist())
+        yield step
 
 
 @dataclass(frozen=True)

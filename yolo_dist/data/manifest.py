@@ -8,7 +8,7 @@ from upath import UPath
 
 from yolo_dist.config import Config, validate
 from yolo_dist.errors import DataError
-from yolo_dist.storage import require_reachable
+from yolo_dist.object_store import require_reachable
 
 MANIFEST = "manifest.json"
 

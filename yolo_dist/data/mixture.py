@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.joint_classes import JointClasses
-from yolo_dist.data.shards import Sample, ShardSet
+from yolo_dist.data.shards import OPEN_SHARDS, Sample, ShardSet
 from yolo_dist.errors import DataError
 
 
@@ -106,6 +107,20 @@ class Mixture(Sequence[Sample]):
     def source_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which source each image is from, int64 [n]."""
         return np.asarray(np.searchsorted(self.bounds, numbers, side="right") - 1)
+
+    @contextmanager
+    def prefetching(self) -> Iterator[Callable[[Iterable[int]], None]]:
+        """As that of a shard set, for shards numbered through all sources; the first of them all are brought."""
+        first = np.cumsum([0, *(len(source.starts) - 1 for source in self.sources)])
+        with ExitStack() as stack:
+            prefetch = [stack.enter_context(source.prefetching()) for source in self.sources]
+
+            def want(shards: Iterable[int]) -> None:
+                next_ones = np.array(list(islice(shards, OPEN_SHARDS)), np.int64)
+                for source, (begin, end) in enumerate(pairwise(first)):
+                    prefetch[source]((next_ones[(begin <= next_ones) & (next_ones < end)] - begin).tolist())
+
+            yield want
 
     def __len__(self) -> int:
         return int(self.bounds[-1])

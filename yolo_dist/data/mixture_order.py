@@ -111,12 +111,17 @@ class MixtureOrder:
         numbers: list[NDArray[np.int64]] = []
         for part in self._parts(step):
             own, first = self._own(part.source, part.epoch), self._first_sample[part.source]
-            in_first_window = len(own.shards_after(part.begin)) == len(own.shards)
-            if part.epoch and in_first_window:
+            if part.epoch and own.window_at(part.begin) == 0:
                 last = self.sizes[part.source]
                 numbers.append(self._own(part.source, part.epoch - 1).pool_between(last - 1, last) + first)
             numbers.append(own.pool_between(part.begin, part.end) + first)
         return np.concatenate(numbers)
+
+    def window(self, step: int) -> tuple[tuple[int, int], ...]:
+        """For each source its epoch and the window of shards in it in which global batch `step` begins."""
+        begin, _ = self._bounds(step)
+        places = [divmod(drawn, size) for drawn, size in zip(apportion(begin, self.weights), self.sizes, strict=True)]
+        return tuple((epoch, self._own(source, epoch).window_at(at)) for source, (epoch, at) in enumerate(places))
 
     def shards_from(self, step: int) -> NDArray[np.int64]:
         """Shards that the epoch still needs at global batch `step`, in about the order in which it needs them."""

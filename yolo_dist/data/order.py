@@ -26,11 +26,15 @@ _SHARDS = 0  # of the order streams; window w has number w + 1
 class Order(Protocol):
     """What a loader asks of the order of an epoch; `EpochOrder` says what each answer is."""
 
+    epoch: int
+
     @property
     def steps(self) -> int: ...  # noqa: D102
     def batch(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
     def epochs(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
     def pool(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
+    def window(self, step: int) -> object: ...  # noqa: D102
+    def shards_from(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
 
 
 class EpochOrder:
@@ -96,7 +100,7 @@ class EpochOrder:
 
     def between(self, begin: int, end: int) -> NDArray[np.int64]:
         """Sample numbers at the positions from `begin` up to `end`, int64 [end − begin]."""
-        first, last = self._window_at(begin), self._window_at(end - 1)
+        first, last = self.window_at(begin), self.window_at(end - 1)
         offset = int(self._ends[first - 1]) if first else 0
         numbers = [self._window(window) for window in range(first, last + 1)]
         while len(self._recent) > last - first + 3:
@@ -114,8 +118,12 @@ class EpochOrder:
         All that the epoch has brought up to there, themselves included, no further back than the window before their
         own: their shards are at hand.
         """
-        window = max(0, self._window_at(begin) - 1)
+        window = max(0, self.window_at(begin) - 1)
         return self.between(int(self._ends[window - 1]) if window else 0, end)
+
+    def window(self, step: int) -> int:
+        """Number of the window of shards in which global batch `step` begins."""
+        return self.window_at(self._bounds(step)[0])
 
     def shards_from(self, step: int) -> NDArray[np.int64]:
         """Shards that the epoch still needs at global batch `step`, in the order in which it needs them."""
@@ -124,7 +132,11 @@ class EpochOrder:
 
     def shards_after(self, position: int) -> NDArray[np.int64]:
         """Shards that the epoch still needs at a position, in the order in which it needs them."""
-        return self.shards[self._window_at(position) * self.window_shards :]
+        return self.shards[self.window_at(position) * self.window_shards :]
+
+    def window_at(self, position: int) -> int:
+        """Number of the window of shards that a position is in."""
+        return int(np.searchsorted(self._ends, position, side="right"))
 
     def _bounds(self, step: int) -> tuple[int, int]:
         if not 0 <= step < self.steps:
@@ -136,9 +148,6 @@ class EpochOrder:
         """Position in the epoch at which each window ends, int64 [windows]."""
         rows = np.diff(self.starts)[self.shards]
         return np.add.reduceat(rows, np.arange(0, len(rows), self.window_shards)).cumsum()
-
-    def _window_at(self, position: int) -> int:
-        return int(np.searchsorted(self._ends, position, side="right"))
 
     def _window(self, window: int) -> NDArray[np.int64]:
         """Sample numbers of a window in the order of the epoch."""

@@ -3,12 +3,11 @@
 A split is a folder: `manifest.json`, written last, and `shard-00000.arrow`, `shard-00001.arrow`, …
 """
 
-import shutil
-import tempfile
 import threading
-import weakref
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from upath import UPath
 
+from yolo_dist.data.cache import CachedShard, ShardCache
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord, read_manifest
+from yolo_dist.data.order import WINDOW_SHARDS
+from yolo_dist.data.prefetch import Prefetcher
 from yolo_dist.data.shard_file import Sample, ShardFile
 from yolo_dist.errors import DataError, ShardCorrupt
-from yolo_dist.storage import is_remote, location, require_reachable, sha256
+from yolo_dist.object_store import is_remote, reaching, require_reachable
+from yolo_dist.storage import location, sha256
 
 __all__ = ["MANIFEST", "Manifest", "Sample", "ShardSet", "converted_splits", "open_split"]
+
+
+OPEN_SHARDS = 2 * WINDOW_SHARDS + 2
+"""Files that are mapped at a time: those of two windows, and two for who reads in between."""
 
 
 class ShardSet(Sequence[Sample]):
     """The images of a converted split, in order, read where they lie.
 
-    Safe to read from several threads. Pickles as its URL. Shards of an object store are downloaded when first read, to
-    a temporary folder that goes with the object, and checked against the manifest.
+    Safe to read from several threads. Pickles as its URL. Shards of an object store are read from this machine's cache.
 
     Attributes:
         folder: of the split.
@@ -41,9 +47,10 @@ class ShardSet(Sequence[Sample]):
         self.folder = folder
         self.manifest = manifest
         self.starts = np.array([0, *accumulate(shard.rows for shard in manifest.shards)], np.int64)
-        self._open: dict[int, ShardFile] = {}
+        self._cache = ShardCache.of_this_machine() if is_remote(folder) else None
+        self._open: OrderedDict[int, tuple[ShardFile, CachedShard | None]] = OrderedDict()
+        self._checked: set[int] = set()
         self._lock = threading.Lock()
-        self._downloads: Path | None = None
 
     @classmethod
     def open(cls, url: str | Path | UPath) -> "ShardSet":
@@ -52,7 +59,7 @@ class ShardSet(Sequence[Sample]):
         Raises:
             DataError: no finished conversion is there, or its manifest is damaged.
         """
-        folder = location(str(url))
+        folder = location(url)
         return cls(folder, read_manifest(folder))
 
     @property
@@ -80,8 +87,8 @@ class ShardSet(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return ShardSet.open, (str(self.folder),)
+    def __reduce__(self) -> tuple[Any, tuple[UPath]]:
+        return ShardSet.open, (self.folder,)
 
     def box_sizes(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Image number and (width, height) of every box that is not ignored, int64 [n] and float32 [n, 2], pixels."""
@@ -97,41 +104,77 @@ class ShardSet(Sequence[Sample]):
             ShardCorrupt: the first one that does not match, or is missing.
         """
         for record in self.manifest.shards:
-            self._check(self.folder / record.file, record)
+            self._check(record)
+
+    @contextmanager
+    def prefetching(self) -> Iterator[Callable[[Iterable[int]], None]]:
+        """While the block lasts, the function it is given brings shards to this machine in the background.
+
+        It takes the numbers of the shards that are needed next, in that order, and brings no more of them than half of
+        the cache holds. Shards on a disk need no bringing.
+        """
+        if self._cache is None:
+            yield lambda _: None
+            return
+        prefetcher = Prefetcher(self._fetch)
+        try:
+            yield lambda shards: prefetcher.want(self._fitting(shards))
+        finally:
+            prefetcher.close()
+
+    def _fitting(self, shards: Iterable[int]) -> Iterator[int]:
+        assert self._cache is not None
+        room = self._cache.limit // 2
+        for number in islice(shards, OPEN_SHARDS):
+            room -= self.manifest.shards[number].bytes
+            if room < 0:
+                return
+            yield number
+
+    def _fetch(self, number: int) -> None:
+        record = self.manifest.shards[number]
+        if self._cache is not None and not self._cache.has(record):
+            self._cache.get(self.folder / record.file, record, self._release)
 
     def _shard(self, number: int) -> ShardFile:
         with self._lock:
-            if number not in self._open:
-                self._open[number] = self._map(self.manifest.shards[number])
-            return self._open[number]
+            if number in self._open:
+                self._open.move_to_end(number)
+                return self._open[number][0]
+        opened = self._map(number)
+        with self._lock:
+            self._open[number] = opened
+            while len(self._open) > OPEN_SHARDS:
+                self._open.popitem(last=False)
+        return opened[0]
 
-    def _map(self, record: ShardRecord) -> ShardFile:
-        path, name = self._local(record), str(self.folder / record.file)
+    def _map(self, number: int) -> tuple[ShardFile, CachedShard | None]:
+        record = self.manifest.shards[number]
+        remote, cached = self.folder / record.file, None
+        if self._cache is None:
+            if number not in self._checked:  # Arrow trusts its files: a flipped bit can end the process
+                self._check(record)
+                self._checked.add(number)
+            path = Path(remote.path)
+        else:
+            cached = self._cache.get(remote, record, self._release)
+            path = cached.path
         try:
-            return ShardFile(path, name)
+            return ShardFile(path, str(remote)), cached
         except (pa.ArrowException, OSError, KeyError):
-            raise ShardCorrupt(name, record.sha256, "right, but not that of a shard") from None
+            raise ShardCorrupt(str(remote), record.sha256, "right, but not that of a shard") from None
 
-    def _local(self, record: ShardRecord) -> Path:
-        remote = self.folder / record.file
-        if not is_remote(remote):
-            self._check(remote, record)  # Arrow trusts its files: a flipped bit can end the process
-            return Path(remote.path)
-        if self._downloads is None:
-            self._downloads = Path(tempfile.mkdtemp(prefix="yolo-dist-shards-"))
-            weakref.finalize(self, shutil.rmtree, self._downloads, ignore_errors=True)
-        path = self._downloads / record.file
-        for attempt in range(2):
-            remote.fs.get_file(remote.path, str(path))
-            if attempt or sha256(UPath(path)) == record.sha256:
-                break
-        self._check(UPath(path), record, name=str(remote))
-        return path
+    def _release(self) -> bool:
+        """Give up the shard that was not read for longest."""
+        with self._lock:
+            return bool(self._open) and self._open.popitem(last=False) is not None
 
-    def _check(self, path: UPath, record: ShardRecord, name: str | None = None) -> None:
-        actual = sha256(path) if path.is_file() else "missing"
+    def _check(self, record: ShardRecord) -> None:
+        path = self.folder / record.file
+        with reaching(path):
+            actual = sha256(path) if path.is_file() else "missing"
         if actual != record.sha256:
-            raise ShardCorrupt(name or str(path), record.sha256, actual)
+            raise ShardCorrupt(str(path), record.sha256, actual)
 
 
 def open_split(destination: str | Path | UPath, split: str) -> ShardSet:
@@ -140,7 +183,7 @@ def open_split(destination: str | Path | UPath, split: str) -> ShardSet:
     Raises:
         DataError: the split was not converted; names those that were.
     """
-    folder = location(str(destination))
+    folder = location(destination)
     there = converted_splits(folder)
     if split not in there:
         raise DataError(
@@ -155,7 +198,7 @@ def converted_splits(destination: str | Path | UPath) -> list[str]:
     Raises:
         DataError: there is none.
     """
-    folder = location(str(destination))
+    folder = location(destination)
     require_reachable(folder)
     children = folder.iterdir() if folder.is_dir() else ()
     there = sorted(child.name for child in children if (child / MANIFEST).is_file())

@@ -13,8 +13,8 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.errors import TrainError, YoloDistError
+from yolo_dist.object_store import is_remote
 from yolo_dist.ray_cluster import join_cluster
-from yolo_dist.storage import is_remote
 from yolo_dist.train.workers import Workers, keep_freed_memory, use_threads
 
 KEPT_CHECKPOINTS = 2

@@ -9,7 +9,8 @@ from upath import UPath
 
 from yolo_dist.compress.sparsity import describe_gauge
 from yolo_dist.config import Config
-from yolo_dist.storage import is_remote, publish
+from yolo_dist.object_store import is_remote
+from yolo_dist.storage import publish
 
 
 class WandbConfig(Config):
