@@ -39,3 +39,4 @@ bench: setup
 	$(VENV)/bin/python benchmarks/loader.py
 	$(VENV)/bin/python benchmarks/order.py
 	$(VENV)/bin/python benchmarks/training.py
+	$(VENV)/bin/python benchmarks/mixture.py
