@@ -31,8 +31,9 @@ def test_the_demo_runs_the_whole_road_on_data_it_has_made(tmp_path: Path, runs: 
     assert runs == [recipe]
     assert (recipe.name, recipe.storage) == ("shapes", str(tmp_path / "runs"))
     assert [stage.kind for stage in recipe.stages] == ["train", "train", "prune", "train"]
-    assert [len(open_split(recipe.shards, split)) for split in ("train", "val")] == [12, 6]
-    assert recipe.shards == str(tmp_path / "data" / "shapes")
+    shards = str(tmp_path / "data" / "shapes")
+    assert [len(open_split(shards, split)) for split in ("train", "val")] == [12, 6]
+    assert recipe.shards == shards
 
 
 def test_data_that_is_there_is_not_made_again(tmp_path: Path, runs: list[Recipe]) -> None:

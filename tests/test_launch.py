@@ -25,7 +25,7 @@ SAMPLES = {
 
 
 def test_every_dataset_to_download_has_a_recipe() -> None:
-    assert {path.stem for path in LAUNCH.glob("*.yaml")} == {*SAMPLES, "shapes"}
+    assert {path.stem for path in LAUNCH.glob("*.yaml")} == {*SAMPLES, "shapes", "visdrone-coco"}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -34,7 +34,7 @@ def test_a_recipe_passes_the_check_on_converted_data(name: str, shared_data: Pat
     source = shared_data / folder
     if name == "hand":
         source = write_hands(tmp_path / "hand", (source / "Buffy_1.mat").read_bytes())
-    card = find_card(read_recipe(str(LAUNCH / f"{name}.yaml")).dataset)
+    (card,) = map(find_card, read_recipe(str(LAUNCH / f"{name}.yaml")).shards_of)
     for split in {train, validation}:
         convert(card, source, tmp_path / "shards", split, ConvertConfig(max_bad=1))
     overrides = [f"shards={tmp_path}/shards", f"train_split={train}", f"validation_split={validation}"]
@@ -43,7 +43,17 @@ def test_a_recipe_passes_the_check_on_converted_data(name: str, shared_data: Pat
     assert result.output.endswith("nothing wrong\n")
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+def test_the_recipe_of_a_mixture_passes_the_check_on_converted_data(shared_data: Path, tmp_path: Path) -> None:
+    for card, folder in (("visdrone", "visdrone"), ("coco2017", "coco")):
+        convert(find_card(card), shared_data / folder, tmp_path / card, "val", ConvertConfig(max_bad=1))
+    overrides = [f"shards.{card}={tmp_path}/{card}" for card in ("visdrone", "coco2017")]
+    command = ["run", str(LAUNCH / "visdrone-coco.yaml"), "--check", "train_split=val", *overrides]
+    result = CliRunner().invoke(app, command)
+    assert result.exception is None, result.exception
+    assert result.output.endswith("nothing wrong\n")
+
+
+@pytest.mark.parametrize("name", [*SAMPLES, "visdrone-coco"])
 def test_a_recipe_trains_sparsifies_prunes_and_tunes(name: str) -> None:
     recipe = read_recipe(str(LAUNCH / f"{name}.yaml"))
     assert [stage.id for stage in recipe.stages] == ["base", "sparse", "pruned", "tuned"]

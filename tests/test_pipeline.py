@@ -16,7 +16,8 @@ from yolo_dist.bundle import open_bundle, read_record
 from yolo_dist.data.card import find_card
 from yolo_dist.data.convert import ConvertConfig, convert
 from yolo_dist.errors import ConfigError, ProofError
-from yolo_dist.pipeline import StageResult, check, run
+from yolo_dist.inputs import check
+from yolo_dist.pipeline import StageResult, run
 from yolo_dist.recipe import Recipe, make_recipe
 from yolo_dist.stages import StageContext, train_stage
 from yolo_dist.storage import location

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from yolo_dist.dataset import Mix
 from yolo_dist.errors import ConfigError
 from yolo_dist.recipe import PruneStage, Recipe, TrainStage, make_recipe, read_recipe
 from yolo_dist.shipped import shipped_folder
@@ -123,6 +124,64 @@ def test_a_mistake_is_one_problem_that_names_its_place(changes: dict[str, Any], 
     (found,) = problems_of(**changes)
     assert problem in found
     assert "\n" not in found
+
+
+MIX = {"mix": {"visdrone": 0.7, "coco2017": 0.3}}
+MIX_SHARDS = {"coco2017": "data/coco2017", "visdrone": "data/visdrone"}
+
+
+def test_a_recipe_may_mix_datasets() -> None:
+    found = recipe(dataset=MIX, shards=MIX_SHARDS)
+    assert list(found.shards_of.items()) == [("visdrone", "data/visdrone"), ("coco2017", "data/coco2017")]
+    assert make_recipe(yaml.safe_load(found.to_yaml()), "again") == found
+    assert recipe().shards_of == {"hand": "data/hand"}
+
+
+def test_weights_of_a_mix_may_have_any_sum() -> None:
+    found = recipe("dataset.mix.visdrone=6", dataset={"mix": {"visdrone": 1, "coco2017": 2}}, shards=MIX_SHARDS)
+    assert isinstance(found.dataset, Mix)
+    assert found.dataset.shares == {"visdrone": 0.75, "coco2017": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shards", "expected"),
+    [
+        pytest.param(
+            MIX, "data/all", ["shards: must be one for each of coco2017, visdrone, as the dataset is"], id="one path"
+        ),
+        pytest.param("hand", MIX_SHARDS, ["shards: must be one path or URL, as the dataset is"], id="no mix"),
+        pytest.param(
+            MIX,
+            {"visdrone": "data/visdrone", "coco": "data/coco"},
+            ["shards: there is none for coco2017 of the mix", "shards: coco is not in the mix"],
+            id="other names",
+        ),
+        pytest.param(
+            {"mix": {"visdrone": 1, "coco2017": 0}},
+            MIX_SHARDS,
+            ["dataset.mix.coco2017: Input should be greater"],
+            id="0",
+        ),
+        pytest.param(
+            {"mix": {"visdrone": 1, "coco2017": float("inf")}},
+            MIX_SHARDS,
+            ["dataset.mix.coco2017: Input should be a finite number"],
+            id="infinite",
+        ),
+        pytest.param(
+            {"mix": {"visdrone": 1}}, MIX_SHARDS, ["dataset.mix: Dictionary should have at least 2 items"], id="alone"
+        ),
+        pytest.param({"mixed": {}}, "data", ["dataset.mix: required", "dataset.mixed: unknown key"], id="misspelt"),
+        pytest.param(MIX, {"visdrone": 5, "coco2017": "a"}, ["shards.visdrone: Input should be a valid str"], id="5"),
+        pytest.param(
+            5, 5, ["dataset: Input should be a valid string", "shards: Input should be a valid"], id="numbers"
+        ),
+    ],
+)
+def test_every_mistake_in_a_mix_is_one_problem(dataset: Any, shards: Any, expected: list[str]) -> None:
+    found = problems_of(dataset=dataset, shards=shards)
+    assert len(found) == len(expected)
+    assert all(problem.startswith(start) for problem, start in zip(found, expected, strict=True))
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -14,9 +14,10 @@ def run_demo(storage: str, data: str, overrides: list[str]) -> tuple[Recipe, lis
     """Make the shapes dataset under `data` if it is not there, and run `launch/shapes.yaml` into `storage`."""
     fixed = [f"shards={location(data) / 'shapes'}", f"storage={location(storage)}"]
     recipe = read_recipe(str(shipped_folder("launch") / "shapes.yaml"), fixed + overrides)
-    card = find_card(recipe.dataset)
+    ((name, shards),) = recipe.shards_of.items()
+    card = find_card(name)
     for split in (recipe.train_split, recipe.validation_split):
-        if not (location(recipe.shards) / split / MANIFEST).exists():
+        if not (location(shards) / split / MANIFEST).exists():
             say(f"drawing the {split} split of {card.name} …")
-            convert(card, "-", recipe.shards, split)
+            convert(card, "-", shards, split)
     return recipe, run(recipe)

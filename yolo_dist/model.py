@@ -11,9 +11,9 @@ from yolo_dist.config import Config
 from yolo_dist.darknet.cfg import Yolo
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
-from yolo_dist.data.anchors import kmeans_anchors, letterboxed_sizes
+from yolo_dist.data.anchors import kmeans_anchors, training_sizes
 from yolo_dist.data.card import Card
-from yolo_dist.data.shards import ShardSet
+from yolo_dist.data.mixture import Images
 from yolo_dist.storage import location, sha256
 
 
@@ -91,7 +91,7 @@ def check_model(source: ModelSource, card: Card | None, image_size: tuple[int, i
         open_darknet(source.cfg, source.weights, classes, image_size)
 
 
-def build_model(source: ModelSource, card: Card, train: ShardSet, image_size: tuple[int, int], seed: int) -> Bundle:
+def build_model(source: ModelSource, card: Card, train: Images, image_size: tuple[int, int], seed: int) -> Bundle:
     """The network, its weights loaded or initialised.
 
     Args:
@@ -116,13 +116,11 @@ def build_model(source: ModelSource, card: Card, train: ShardSet, image_size: tu
     return Bundle(network, card.classes, image_size)
 
 
-def _anchors(
-    zoo: str, card: Card, train: ShardSet, image_size: tuple[int, int], seed: int
-) -> list[tuple[float, float]]:
+def _anchors(zoo: str, card: Card, train: Images, image_size: tuple[int, int], seed: int) -> list[tuple[float, float]]:
     """The card's published anchors for this network, or ones computed from the training boxes."""
     count = next(layer.num for layer in zoo_cfg(zoo).layers if isinstance(layer, Yolo))
     for key in (zoo, count):
         if key in card.anchors:
             return list(card.anchors[key])
-    found = kmeans_anchors(letterboxed_sizes(train, image_size), count, seed)
+    found = kmeans_anchors(training_sizes(train, image_size), count, seed)
     return [(round(float(width), 1), round(float(height), 1)) for width, height in found.sizes]

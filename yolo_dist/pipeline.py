@@ -3,23 +3,21 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from upath import UPath
 
 from yolo_dist.bundle import Bundle, open_bundle, read_record, require_classes
 from yolo_dist.compress.pruning.proof import weight_bytes
 from yolo_dist.darknet.shapes import count_macs, count_parameters
-from yolo_dist.data.card import Card, find_card
-from yolo_dist.data.shards import ShardSet, open_split
-from yolo_dist.errors import ConfigError, InputError, ModelError
+from yolo_dist.data.mixture import place_of
+from yolo_dist.errors import ModelError
 from yolo_dist.evaluate.latency import network_latency_ms
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import METRICS_FILE
-from yolo_dist.model import build_model, check_model
-from yolo_dist.object_store import require_reachable
+from yolo_dist.inputs import Inputs, check
+from yolo_dist.model import build_model
 from yolo_dist.recipe import PruneStage, Recipe, TrainStage
 from yolo_dist.report import build_report
 from yolo_dist.stages import StageContext, collect, prune_stage, read_evaluation, train_stage
@@ -29,7 +27,6 @@ from yolo_dist.train.tracking import say
 
 RESULT_FORMAT = 2
 """Counts up when a stage of the same configuration would give another result than before."""
-T = TypeVar("T")
 
 STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"
 
@@ -48,50 +45,6 @@ class StageResult:
     latency_ms: float
     seconds: float
     cached: bool
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a recipe refers to, opened and checked."""
-
-    card: Card
-    train: ShardSet
-    validation: ShardSet
-
-
-def check(recipe: Recipe, source: str = "") -> Inputs:
-    """Open everything that a recipe refers to, start nothing.
-
-    Args:
-        recipe: what to check.
-        source: the recipe's file, for messages; its name by default.
-
-    Raises:
-        ConfigError: every card, split and model that is missing or does not fit.
-    """
-    recipe.object_store.apply()
-    problems: list[str] = []
-    card = _attempt(lambda: find_card(recipe.dataset), problems)
-    splits = [
-        _attempt(lambda split=split: open_split(recipe.shards, split), problems)  # type: ignore[misc]
-        for split in (recipe.train_split, recipe.validation_split)
-    ]
-    for split in splits:
-        if card is not None and split is not None and split.classes != card.classes:
-            problems.append(
-                f"shards: {split.folder} has the classes {', '.join(split.classes)}, the card {card.name} has "
-                f"{', '.join(card.classes)}; convert it again with this card"
-            )
-        if split is not None and not len(split):
-            problems.append(f"shards: {split.folder} holds no image")
-    _attempt(lambda: check_model(recipe.model, card, recipe.image_size), problems)
-    _attempt(lambda: require_reachable(location(recipe.storage)), problems)
-    if problems:
-        raise ConfigError(source or recipe.name, list(dict.fromkeys(problems)))
-    assert card is not None
-    assert splits[0] is not None
-    assert splits[1] is not None
-    return Inputs(card, splits[0], splits[1])
 
 
 def run(recipe: Recipe, source: str = "") -> list[StageResult]:
@@ -138,8 +91,8 @@ def _run_stage(
         stage=stage.id,
         start=start,
         output=folder / "work" / key[:16],
-        train=inputs.train.folder,
-        validation=inputs.validation.folder,
+        train=place_of(inputs.train),
+        validation=place_of(inputs.validation),
         metrics=folder / "metrics.jsonl",
         checkpoints=folder / "checkpoints",
         name=key[:16],
@@ -248,14 +201,3 @@ def _origin(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
         "train": inputs.train.fingerprint,
         "card": inputs.card.model_dump(mode="json", include={"classes", "anchors"}),
     }
-
-
-def _attempt(action: Callable[[], T], problems: list[str]) -> T | None:
-    """The result of `action`, or None and its problems on the list."""
-    try:
-        return action()
-    except ConfigError as error:
-        problems += [f"{error.source}: {problem}" for problem in error.problems]
-    except InputError as error:
-        problems.append(str(error))
-    return None

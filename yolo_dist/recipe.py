@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from yolo_dist.compress.pruning import PruneConfig
 from yolo_dist.config import Config, ImageSize, read_yaml, validate
+from yolo_dist.dataset import Dataset, Mix, Shards, misplaced_shards
 from yolo_dist.errors import ConfigError
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.model import ModelSource
@@ -54,10 +55,8 @@ class Recipe(Config):
 
     name: StageId
     """Name of the run and of its folder in `storage`."""
-    dataset: str
-    """Card: a name from `datasets/` or the path of a YAML file."""
-    shards: str
-    """Path or URL that the dataset was converted to."""
+    dataset: Dataset
+    shards: Shards
     model: ModelSource
     image_size: ImageSize = (416, 416)
     """Input of the network in pixels: one number, or [width, height]."""
@@ -72,6 +71,13 @@ class Recipe(Config):
     storage: str = "runs"
     """Path or URL under which runs are kept."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    @field_validator("shards")
+    @classmethod
+    def _of_the_dataset(cls, shards: str | dict[str, str], others: ValidationInfo) -> str | dict[str, str]:
+        if "dataset" in others.data and (mistakes := list(misplaced_shards(others.data["dataset"], shards))):
+            raise ValidationError.from_exception_data("shards", mistakes)
+        return shards
 
     @field_validator("stages", mode="wrap")
     @classmethod
@@ -94,6 +100,15 @@ class Recipe(Config):
         if not parsed:
             raise ValueError("a recipe needs at least one stage")
         return parsed
+
+    @property
+    def shards_of(self) -> dict[str, str]:
+        """For each card, one or several, where it was converted to."""
+        if isinstance(self.dataset, Mix):
+            assert isinstance(self.shards, dict)
+            return {card: self.shards[card] for card in self.dataset.mix}
+        assert isinstance(self.shards, str)
+        return {self.dataset: self.shards}
 
     def start_of(self, stage: TrainStage | PruneStage) -> str | None:
         """Id of the stage that `stage` starts from; None for the recipe's model."""

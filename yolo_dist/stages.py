@@ -11,8 +11,8 @@ from upath import UPath
 
 from yolo_dist.bundle import RECORD_FILE, Bundle, open_bundle
 from yolo_dist.compress.pruning import PruneConfig, Pruned, prune
-from yolo_dist.data.loader import evaluation_batches
-from yolo_dist.data.shards import ShardSet
+from yolo_dist.data.loader import Loader
+from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.storage import local_copy, publish, publish_folder
@@ -41,7 +41,7 @@ class StageContext:
         stage: id of the stage.
         start: URL of the bundle it starts from.
         output: URL of the folder that gets `bundle/`, `evaluation/` and what else the stage has to show.
-        train, validation: URLs of the shards.
+        train, validation: where the images lie.
         metrics: URL of the run's `metrics.jsonl`.
         checkpoints: where Ray keeps checkpoints until the stage is published.
         name: identifies everything the stage depends on.
@@ -52,8 +52,8 @@ class StageContext:
     stage: str
     start: UPath
     output: UPath
-    train: UPath
-    validation: UPath
+    train: Place
+    validation: Place
     metrics: UPath
     checkpoints: UPath
     name: str
@@ -66,7 +66,7 @@ class StageContext:
         """Evaluate `model` on the validation split into this stage's output."""
         return EvaluateJob(
             model=str(model),
-            validation=str(self.validation),
+            validation=self.validation,
             output=str(self.output),
             config=self.evaluation,
             max_detections=self.max_detections,
@@ -78,7 +78,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
     """Train from the start bundle; the averaged network is what comes out."""
     job = TrainJob(
         start=context.evaluate_job(context.start),
-        train=str(context.train),
+        train=context.train,
         config=config,
         metrics=str(context.metrics),
         run=context.run,
@@ -91,7 +91,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
 def prune_stage(context: StageContext, config: PruneConfig) -> None:
     """Prune the start bundle, prove the result, evaluate it."""
     start = open_bundle(context.start)
-    pruned = prune_with_shards(start, config, ShardSet.open(context.validation), ShardSet.open(context.train))
+    pruned = prune_with_shards(start, config, open_images(context.validation), open_images(context.train))
     proof = pruned.proof
     say(
         f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters; masked and "
@@ -107,7 +107,7 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
     publish(context.output / PROOF_FILE, str(proof))
 
 
-def prune_with_shards(start: Bundle, config: PruneConfig, validation: ShardSet, train: ShardSet) -> Pruned:
+def prune_with_shards(start: Bundle, config: PruneConfig, validation: Images, train: Images) -> Pruned:
     """Prune a bundle with real images: validation ones for the proof, training ones for batch-norm statistics."""
     return prune(
         start.network,
@@ -128,11 +128,15 @@ def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPat
         (folder / PROOF_FILE).write_text(str(pruned.proof))
 
 
-def images_of(shards: ShardSet, image_size: tuple[int, int], count: int) -> Tensor:
-    """The first images of a split as the network sees them, float [count, 3, H, W] in 0..1."""
+def images_of(shards: Images, image_size: tuple[int, int], count: int) -> Tensor:
+    """The first images of a split, those of a mixture by weight, as the network sees them.
+
+    Returns:
+        float [count, 3, H, W] in 0..1.
+    """
     if not count:
         return torch.zeros(0, 3, image_size[1], image_size[0])
-    batch = next(iter(evaluation_batches(shards, image_size, count)))
+    batch = next(iter(Loader(shards, image_size, count, shuffle=False).batches(0)))
     return batch.images.float().div_(255)
 
 

@@ -1,5 +1,6 @@
 """Anchors: as good as they can be, and the same every time."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from made_datasets import scenes
+from tiny_mixture import open_mixture, write_sources
 
-from yolo_dist.data.anchors import kmeans_anchors, letterboxed_sizes
+from yolo_dist.data.anchors import kmeans_anchors, letterboxed_sizes, training_sizes
 from yolo_dist.data.image import letterbox
 from yolo_dist.errors import DataError
 
@@ -75,6 +77,29 @@ def test_no_boxes_are_an_error() -> None:
 def test_the_cfg_line_is_what_darknet_reads() -> None:
     sizes = np.array([(50.4, 40), (10, 20.6)], np.float32)
     assert kmeans_anchors(sizes, 2).cfg_line() == "anchors = 10,21, 50,40"
+
+
+def test_sizes_of_a_mixture_come_as_often_as_training_shows_them(tmp_path: Path) -> None:
+    """One image in four is from home, and all have as many boxes: so is one box in four, evenly from all."""
+    write_sources(tmp_path)
+    mixture = open_mixture(tmp_path, weights=(0.75, 0.25))
+    street, home = (letterboxed_sizes(source, (64, 64)) for source in mixture.sources)
+    found = [tuple(size) for size in training_sizes(mixture, (64, 64)).tolist()]
+    counts = Counter(found)
+    assert set(counts) == {tuple(size) for size in np.concatenate([street, home]).tolist()}
+    drawn = {name: len(found) * share for name, share in (("street", 0.75), ("home", 0.25))}
+    for size, count in counts.items():
+        expected = drawn["street"] * share_of(size, street) + drawn["home"] * share_of(size, home)
+        assert abs(count - expected) <= 20
+
+
+def share_of(size: tuple[float, ...], sizes: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> float:
+    return float((sizes == np.array(size, np.float32)).all(axis=1).mean())
+
+
+def test_sizes_of_one_dataset_are_all_there_are(tmp_path: Path) -> None:
+    shards = scenes(tmp_path, images=5, width=64, height=96)
+    assert np.array_equal(training_sizes(shards, (64, 64)), letterboxed_sizes(shards, (64, 64)))
 
 
 def test_sizes_are_those_the_network_sees(tmp_path: Path) -> None:

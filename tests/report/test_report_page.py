@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 from plotly.offline import get_plotlyjs
-from synthetic_run import epochs, evaluation, results, write_epochs, write_json, write_run, write_sample
+from synthetic_run import (
+    RECIPE,
+    epochs,
+    evaluation,
+    mixed_evaluation,
+    results,
+    write_epochs,
+    write_json,
+    write_run,
+    write_sample,
+)
 from upath import UPath
 
 from yolo_dist.errors import DataError
@@ -95,6 +105,23 @@ def test_pictures_of_the_first_and_the_last_model_stand_side_by_side(run: Path) 
     expected = [run / "stages" / stage / "samples" / "cell-1.jpg" for stage in ("base", "tuned")]
     assert [base64.b64decode(source) for source in sources] == [path.read_bytes() for path in expected]
     assert re.findall(r"<figcaption>(.*?)</figcaption>", page) == ["base", "tuned"]
+
+
+def test_a_run_on_a_mixture_has_a_row_for_each_dataset(run: Path) -> None:
+    assert "By dataset" not in page_of(run)
+    for stage, map50 in (("base", 0.7), ("tuned", 0.75)):
+        write_json(run / "stages" / stage / "evaluation.json", mixed_evaluation(map50))
+    mix = "dataset: {mix: {street: 0.7, cards/home.yaml: 0.3}}"
+    (run / "recipe.yaml").write_text(RECIPE.replace("dataset: bccd", mix))
+    page = page_of(run)
+    assert "yolov3-tiny on street + cards/home.yaml at 320×256 px" in page
+    rows = re.findall(r'<th scope="row">(\w+)<small>(\d+ images, \d class\w*)</small>', page)
+    assert rows == [("street", "30 images, 1 class"), ("home", "87 images, 2 classes")]
+    table = page[page.index("By dataset") : page.index("0 objects")]
+    assert re.findall(r'mAP50"><span class="number">([\d.]+)</span><small class="better">([+−\d.]+)<', table) == [
+        ("0.650", "+0.050"),
+        ("0.850", "+0.050"),
+    ]
 
 
 def test_everything_from_files_is_escaped(tmp_path: Path) -> None:

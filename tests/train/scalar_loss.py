@@ -37,6 +37,10 @@ def scalar_ciou(a: list[float], b: list[float], weight: float | None = None) -> 
     return iou - distance / diagonal - weight * aspect
 
 
+def likeliest(logits: list[float]) -> int:
+    return max(range(len(logits)), key=lambda c: logits[c])
+
+
 def by_loops(
     network: Network,
     raws: list[Tensor],
@@ -44,8 +48,9 @@ def by_loops(
     config: LossConfig,
     iou_share: float,
     measure: Callable[[list[float], list[float]], float] = scalar_giou,
+    known: list[set[int]] | None = None,
 ) -> tuple[float, float, float]:
-    """The three terms, one number at a time."""
+    """The three terms, one number at a time; `known` are the classes that each image's source labels."""
     box_term = objectness_term = class_term = 0.0
     for head, raw in zip(network.heads, raws, strict=True):
         images, anchors, rows, columns = raw.shape[:4]
@@ -66,7 +71,11 @@ def by_loops(
                 w, h = math.exp(values[2]) * wide / 2, math.exp(values[3]) * high / 2
                 overlap = measure([x - w, y - h, x + w, y + h], box)
                 boxes += 1 - overlap
-                classes += sum(cross_entropy(logit, float(c == label)) for c, logit in enumerate(values[5:]))
+                classes += sum(
+                    cross_entropy(logit, float(c == label))
+                    for c, logit in enumerate(values[5:])
+                    if known is None or c in known[image]
+                )
                 place = (image, anchor, row, column)
                 certainty = (1 - iou_share) + iou_share * max(overlap, 0)
                 targets[place] = max(certainty, targets.get(place, 0.0))
@@ -83,6 +92,7 @@ def by_loops(
                 for a in range(anchors)
                 for r in range(rows)
                 for c in range(columns)
+                if known is None or (b, a, r, c) in targets or likeliest(raw[b, a, r, c, 5:].tolist()) in known[b]
             )
             / (images * anchors * rows * columns)
         )

@@ -95,6 +95,11 @@ GAUGE = measure_sparsity({0: np.array([1.0, 1.0, 1.0, 0.0], np.float32)}).as_jso
             id="an ordinary epoch",
         ),
         pytest.param({"map50": 0.5123, "map": 0.25}, "1:15 left  mAP50 0.512, mAP 0.250", id="an evaluated one"),
+        pytest.param(
+            {"map50": 0.5, "map": 0.25, "sources": {"street": {"map50": 0.4}, "home": {"map50": 0.6}}},
+            "mAP50 0.500, mAP 0.250  street 0.400  home 0.600",
+            id="of a mixture",
+        ),
         pytest.param({"gauge": GAUGE}, "1:15 left  γ<0.01: 25%, ready to 25%", id="a sparse one"),
     ],
 )

@@ -59,15 +59,15 @@ def run(
 
     Example: yolo-dist run launch/bccd.yaml tuned.epochs=30 cluster.workers=1
     """
-    from yolo_dist import pipeline
+    from yolo_dist import inputs, pipeline
     from yolo_dist.recipe import read_recipe
 
     loaded = read_recipe(recipe, overrides)
     if check:
-        inputs = pipeline.check(loaded, recipe)
+        found = inputs.check(loaded, recipe)
         typer.echo(
-            f"{recipe}: {len(loaded.stages)} stages on {len(inputs.train):,} training and "
-            f"{len(inputs.validation):,} validation images: nothing wrong"
+            f"{recipe}: {len(loaded.stages)} stages on {len(found.train):,} training and "
+            f"{len(found.validation):,} validation images: nothing wrong"
         )
         return
     with show.progress_apart(as_json):

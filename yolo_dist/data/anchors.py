@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_dist.data.image import plan_letterbox
+from yolo_dist.data.mixture import Images, Mixture
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.errors import DataError
 
@@ -60,6 +61,20 @@ def letterboxed_sizes(shards: ShardSet, image_size: tuple[int, int]) -> NDArray[
     scales = [plan_letterbox(sample.width, sample.height, image_size).scale for sample in shards]
     numbers, sizes = shards.box_sizes()
     return np.asarray(sizes * np.array(scales, np.float32)[numbers, None], np.float32)
+
+
+def training_sizes(images: Images, image_size: tuple[int, int]) -> NDArray[np.float32]:
+    """(width, height) of boxes as the network sees them, as often as training shows them to it, float32 [n, 2].
+
+    Each source of a mixture gives as many as its weight and its boxes an image make it, evenly from all it has.
+    """
+    if not isinstance(images, Mixture):
+        return letterboxed_sizes(images, image_size)
+    sizes = [letterboxed_sizes(source, image_size) for source in images.sources]
+    boxes = np.array([len(own) for own in sizes]) * images.weights / np.diff(images.bounds)
+    counts = (_LARGEST_SAMPLE * boxes / max(boxes.sum(), 1e-9)).round().astype(int)
+    places = [np.arange(count) * len(own) // max(count, 1) for own, count in zip(sizes, counts, strict=True)]
+    return np.concatenate([own[index] for own, index in zip(sizes, places, strict=True)])
 
 
 def kmeans_anchors(sizes: NDArray[np.float32], count: int, seed: int = 0) -> Anchors:

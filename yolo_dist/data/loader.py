@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.augment import AugmentConfig, augment, mosaic
 from yolo_dist.data.image import Letterbox, Pixels, decode_image, letterbox_into, plan_letterbox, reduction
-from yolo_dist.data.order import EpochOrder, batch_indices, sample_seed
-from yolo_dist.data.shards import Sample, ShardSet
+from yolo_dist.data.mixture import Images, Mixture, known_classes, same_source
+from yolo_dist.data.mixture_order import MixtureOrder
+from yolo_dist.data.order import EpochOrder, Order, sample_seed, share_of
+from yolo_dist.data.shards import Sample
 
 Size = tuple[int, int]
 SizeSchedule = Callable[[int, int, int], Size]
@@ -35,6 +37,7 @@ class Batch:
         samples: numbers of the images in the shard set, int64 [B].
         image_ids: as the dataset names them.
         letterboxes: how each image came into the input; the identity for a mosaic.
+        known: which classes each image's source labels, bool [B, classes]; None where every source labels all.
     """
 
     images: torch.Tensor
@@ -44,6 +47,7 @@ class Batch:
     samples: torch.Tensor
     image_ids: list[str]
     letterboxes: list[Letterbox]
+    known: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -64,6 +68,7 @@ class Batch:
             labels=change(self.labels),
             image_index=change(self.image_index),
             samples=change(self.samples),
+            known=None if self.known is None else change(self.known),
         )
 
 
@@ -84,7 +89,7 @@ class Loader:
 
     def __init__(
         self,
-        shards: ShardSet,
+        shards: Images,
         image_size: Size,
         batch_size: int,
         *,
@@ -126,26 +131,25 @@ class Loader:
         order = self._order(epoch)
         size_at = image_size if callable(image_size) else lambda *_: image_size or self.image_size
         with self.shards.prefetching() as prefetch:
-            yield from _prefetched(self._jobs(order, start_step, size_at, prefetch), self.threads)
+            steps = _announced(order, range(start_step, order.steps), prefetch)
+            jobs = (self._job(order, step, size_at(self.seed, epoch, step)) for step in steps)
+            yield from _prefetched(jobs, self.threads)
 
-    def _jobs(self, order: EpochOrder, start_step: int, size_at: SizeSchedule, prefetch: Prefetch) -> Iterator["_Job"]:
-        for step in _announced(order, range(start_step, order.steps), prefetch):
-            yield _Job(
-                shards=self.shards,
-                samples=batch_indices(order, step, self.rank, self.world_size),
-                pool=order.pool(step),
-                size=size_at(self.seed, order.epoch, step),
-                augment=self.augment,
-                seed=self.seed,
-                epoch=order.epoch,
-            )
+    def _job(self, order: Order, step: int, size: Size) -> "_Job":
+        batch = order.batch(step)
+        own = share_of(len(batch), self.rank, self.world_size)
+        epochs, pool = order.epochs(step)[own], order.pool(step)
+        return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
 
-    def _order(self, epoch: int) -> EpochOrder:
-        return EpochOrder(self.shards.starts, self.batch_size, self.seed, epoch, shuffle=self.shuffle)
+    def _order(self, epoch: int) -> Order:
+        if not isinstance(self.shards, Mixture):
+            return EpochOrder(self.shards.starts, self.batch_size, self.seed, epoch, shuffle=self.shuffle)
+        starts = [source.starts for source in self.shards.sources]
+        return MixtureOrder(starts, self.shards.weights, self.batch_size, self.seed, epoch, shuffle=self.shuffle)
 
 
 def evaluation_batches(
-    shards: ShardSet,
+    shards: Images,
     image_size: Size,
     batch_size: int,
     rank: int = 0,
@@ -159,10 +163,11 @@ def evaluation_batches(
     order = EpochOrder(shards.starts, batch_size, seed=0, epoch=0, shuffle=False)
     with shards.prefetching() as prefetch:
         steps = _announced(order, range(rank, order.steps, world_size), prefetch)
-        yield from _prefetched((_Job(shards, order.batch(step), image_size) for step in steps), threads)
+        jobs = (_Job(shards, order.batch(step), image_size, order.epochs(step)) for step in steps)
+        yield from _prefetched(jobs, threads)
 
 
-def _announced(order: EpochOrder, steps: Iterable[int], prefetch: Prefetch) -> Iterator[int]:
+def _announced(order: Order, steps: Iterable[int], prefetch: Prefetch) -> Iterator[int]:
     """The steps; at each that begins another window of shards, what is needed from there on is told."""
     needed = -1
     for step in steps:
@@ -174,20 +179,26 @@ def _announced(order: EpochOrder, steps: Iterable[int], prefetch: Prefetch) -> I
 
 @dataclass(frozen=True)
 class _Job:
-    """What it takes to make one batch; mosaic partners come from the pool."""
+    """What it takes to make one batch.
 
-    shards: ShardSet
+    Randomness of a sample derives from its epoch, and its mosaic partners are those samples of the pool that come from
+    the same source: others would have other classes labelled.
+    """
+
+    shards: Images
     samples: NDArray[np.int64]
     size: Size
+    epochs: NDArray[np.int64]
     pool: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     augment: AugmentConfig | None = None
     seed: int = 0
-    epoch: int = 0
 
     def run(self) -> Batch:
         pixels = np.empty((len(self.samples), self.size[1], self.size[0], 3), np.uint8)
         samples = [self.shards[int(number)] for number in self.samples]
-        loaded = [self._load(*item) for item in zip(self.samples.tolist(), samples, pixels, strict=True)]
+        numbers, epochs = self.samples.tolist(), self.epochs.tolist()
+        loaded = [self._load(*item) for item in zip(numbers, epochs, samples, pixels, strict=True)]
+        known = known_classes(self.shards, self.samples)
         kept = [boxes.select(~boxes.ignore) for boxes, _ in loaded]
         return Batch(
             images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
@@ -197,15 +208,17 @@ class _Job:
             samples=torch.from_numpy(self.samples.copy()),
             image_ids=[sample.image_id for sample in samples],
             letterboxes=[box for _, box in loaded],
+            known=None if known is None else torch.from_numpy(known),
         )
 
-    def _load(self, number: int, sample: Sample, canvas: Pixels) -> tuple[Boxes, Letterbox]:
+    def _load(self, number: int, epoch: int, sample: Sample, canvas: Pixels) -> tuple[Boxes, Letterbox]:
         """Write one image into its place in the batch."""
         if self.augment is None:
             return _letterboxed(sample, canvas)
-        generator = sample_seed(self.seed, self.epoch, number)
+        generator = sample_seed(self.seed, epoch, number)
         if generator.random() < self.augment.mosaic:
-            partners = [self.shards[int(one)] for one in generator.choice(self.pool, size=3)]
+            pool = same_source(self.shards, number, self.pool)
+            partners = [self.shards[int(one)] for one in generator.choice(pool, size=3)]
             tiles = [_tile(one, self.size) for one in (sample, *partners)]
             image, boxes = mosaic(tiles, self.size, generator)
             box = Letterbox(1.0, 0, 0, *self.size)

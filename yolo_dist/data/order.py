@@ -10,6 +10,7 @@ while the others are on their way.
 
 from collections import OrderedDict
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,19 @@ WINDOW_SHARDS = 16
 """Shards among which samples are shuffled: about a gibibyte."""
 
 _WORD = 1 << 64
-_ORDER_STREAM = _WORD - 1  # no sample has this number, so that shuffling shares no stream with augmentation
+_ORDER_STREAM, _MIXING_STREAM = _WORD - 1, _WORD - 2  # no sample has these numbers: augmentation has its own streams
 _SHARDS = 0  # of the order streams; window w has number w + 1
+
+
+class Order(Protocol):
+    """What a loader asks of the order of an epoch; `EpochOrder` says what each answer is."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    def batch(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
+    def epochs(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
+    def pool(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
+    def shards_from(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
 
 
 class EpochOrder:
@@ -76,22 +88,44 @@ class EpochOrder:
         Raises:
             IndexError: the epoch has no such step.
         """
-        return self._between(*self._bounds(step))
+        return self.between(*self._bounds(step))
+
+    def epochs(self, step: int) -> NDArray[np.int64]:
+        """The epoch of each sample of global batch `step`, for its randomness: this one, int64 [≤ batch_size]."""
+        begin, end = self._bounds(step)
+        return np.full(end - begin, self.epoch)
+
+    def between(self, begin: int, end: int) -> NDArray[np.int64]:
+        """Sample numbers at the positions from `begin` up to `end`, int64 [end − begin]."""
+        first, last = self._window_at(begin), self._window_at(end - 1)
+        offset = int(self._ends[first - 1]) if first else 0
+        numbers = [self._window(window) for window in range(first, last + 1)]
+        while len(self._recent) > last - first + 3:
+            self._recent.popitem(last=False)
+        joined = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
+        return joined[begin - offset : end - offset]
 
     def pool(self, step: int) -> NDArray[np.int64]:
-        """Samples that partners of global batch `step` may be chosen from, int64.
+        """Samples that partners of global batch `step` may be chosen from, int64; see `pool_between`."""
+        return self.pool_between(*self._bounds(step))
 
-        All that the epoch has brought up to this batch, the batch itself included, no further back than the window
-        before the batch's own: their shards are at hand.
+    def pool_between(self, begin: int, end: int) -> NDArray[np.int64]:
+        """Samples that partners of those at the positions from `begin` up to `end` may be chosen from, int64.
+
+        All that the epoch has brought up to there, themselves included, no further back than the window before their
+        own: their shards are at hand.
         """
-        begin, end = self._bounds(step)
         window = max(0, self._window_at(begin) - 1)
-        return self._between(int(self._ends[window - 1]) if window else 0, end)
+        return self.between(int(self._ends[window - 1]) if window else 0, end)
 
     def shards_from(self, step: int) -> NDArray[np.int64]:
         """Shards that the epoch still needs at global batch `step`, in the order in which it needs them."""
         begin, _ = self._bounds(step)
-        return self.shards[self._window_at(begin) * self.window_shards :]
+        return self.shards_after(begin)
+
+    def shards_after(self, position: int) -> NDArray[np.int64]:
+        """Shards that the epoch still needs at a position, in the order in which it needs them."""
+        return self.shards[self._window_at(position) * self.window_shards :]
 
     def _bounds(self, step: int) -> tuple[int, int]:
         if not 0 <= step < self.steps:
@@ -106,16 +140,6 @@ class EpochOrder:
 
     def _window_at(self, position: int) -> int:
         return int(np.searchsorted(self._ends, position, side="right"))
-
-    def _between(self, begin: int, end: int) -> NDArray[np.int64]:
-        """Sample numbers at the positions from `begin` up to `end`."""
-        first, last = self._window_at(begin), self._window_at(end - 1)
-        offset = int(self._ends[first - 1]) if first else 0
-        numbers = [self._window(window) for window in range(first, last + 1)]
-        while len(self._recent) > last - first + 3:
-            self._recent.popitem(last=False)
-        joined = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
-        return joined[begin - offset : end - offset]
 
     def _window(self, window: int) -> NDArray[np.int64]:
         """Sample numbers of a window in the order of the epoch."""
@@ -148,14 +172,19 @@ class EpochOrder:
         return shuffled
 
 
-def batch_indices(order: EpochOrder, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
+def batch_indices(order: Order, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
     """Sample numbers of one rank's share of global batch `step`, int64 [about batch / world_size].
 
     Concatenated over ranks this is the same array for every world size: that is the promise. Shares differ by at most
     one sample; where there are more ranks than samples some are empty.
     """
     batch = order.batch(step)
-    return batch[len(batch) * rank // world_size : len(batch) * (rank + 1) // world_size]
+    return batch[share_of(len(batch), rank, world_size)]
+
+
+def share_of(count: int, rank: int, world_size: int) -> slice:
+    """Which of the `count` samples of a global batch are one rank's."""
+    return slice(count * rank // world_size, count * (rank + 1) // world_size)
 
 
 def sample_seed(seed: int, epoch: int, sample: int) -> np.random.Generator:
@@ -170,6 +199,11 @@ def sample_seed(seed: int, epoch: int, sample: int) -> np.random.Generator:
 def _stream(seed: int, epoch: int, number: int) -> np.random.Generator:
     """A random generator for the order itself."""
     return np.random.Generator(np.random.Philox(key=_words(seed, epoch), counter=_words(0, 0, number, _ORDER_STREAM)))
+
+
+def mixing_stream(seed: int, epoch: int, step: int) -> np.random.Generator:
+    """The random generator that shuffles the samples of several sources within global batch `step`."""
+    return np.random.Generator(np.random.Philox(key=_words(seed, epoch), counter=_words(0, 0, step, _MIXING_STREAM)))
 
 
 def _words(*values: int) -> NDArray[np.uint64]:

@@ -10,7 +10,8 @@ from pydantic import Field
 from yolo_dist.config import Config
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import evaluation_batches
-from yolo_dist.data.shards import ShardSet
+from yolo_dist.data.mixture import Images, Mixture
+from yolo_dist.evaluate.by_source import source_metrics
 from yolo_dist.evaluate.inference import Thresholds, find_objects, inference
 from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
 from yolo_dist.evaluate.nms import Detections
@@ -50,7 +51,7 @@ class Evaluation:
 
 def evaluate(
     network: Network,
-    shards: ShardSet,
+    shards: Images,
     image_size: tuple[int, int],
     config: EvaluationConfig | None = None,
     *,
@@ -63,6 +64,9 @@ def evaluate(
     max_detections: int = 100,
 ) -> Evaluation | None:
     """Evaluate a network by the COCO protocol.
+
+    On an image whose source does not label a class, detections of that class are left out: they are neither right nor
+    wrong, and a class is measured on the images of those sources that label it.
 
     The batches are fixed and dealt out to the workers, so that the result does not depend on their number.
 
@@ -103,13 +107,17 @@ def evaluate(
         return None
     by_number = dict(found for share in shares for found in share)
     detections = tuple(by_number[number] for number in range(len(shards)))
-    metrics = coco_metrics(ground_truth(shards), detections, shards.classes, limit)
+    truth = ground_truth(shards)
+    metrics = coco_metrics(truth, detections, shards.classes, limit)
+    if isinstance(shards, Mixture):
+        sources = source_metrics(shards, truth, detections, config.max_detections)
+        metrics = metrics.model_copy(update={"sources": sources})
     return Evaluation(metrics, detections)
 
 
 def predict(
     network: Network,
-    shards: ShardSet,
+    shards: Images,
     image_size: tuple[int, int],
     config: EvaluationConfig,
     *,
@@ -125,11 +133,12 @@ def predict(
     found: list[Found] = []
     with inference(network):
         for batch in evaluation_batches(shards, image_size, config.batch_size, rank, world_size, threads):
-            objects = find_objects(network, batch.images.to(device), batch.letterboxes, thresholds, autocast)
+            images, known = batch.images.to(device), None if batch.known is None else batch.known.to(device)
+            objects = find_objects(network, images, batch.letterboxes, thresholds, autocast, known)
             found += zip(batch.samples.tolist(), objects, strict=True)
     return found
 
 
-def ground_truth(shards: ShardSet) -> list[GroundTruth]:
+def ground_truth(shards: Images) -> list[GroundTruth]:
     """What there is to find in each image of a shard set, in its order."""
     return [GroundTruth(sample.image_id, sample.width, sample.height, sample.boxes) for sample in shards]

@@ -50,6 +50,7 @@ def find_objects(
     letterboxes: Sequence[Letterbox],
     thresholds: Thresholds,
     autocast: torch.dtype | None = None,
+    classes: Tensor | None = None,
 ) -> list[Detections]:
     """The objects on a batch of images; call it inside `inference(network)`.
 
@@ -59,6 +60,7 @@ def find_objects(
         letterboxes: how each image came into the input.
         thresholds: what to keep.
         autocast: precision of the network, None for float32; boxes are always decoded in float32.
+        classes: which ones to find on each image, bool [B, classes]; None for all.
 
     Returns:
         For each image, boxes in pixels of the original, cut at its border.
@@ -70,8 +72,11 @@ def find_objects(
     with torch.autocast(images.device.type, autocast) if autocast else nullcontext():
         raws = network(pixels)
     require_finite(raws)
+    decoded = decode_heads(network.heads, raws)
+    if classes is not None:
+        decoded[..., 5:] *= classes[:, None]
     found = non_maximum_suppression(
-        decode_heads(network.heads, raws),
+        decoded,
         thresholds.confidence,
         thresholds.nms_iou,
         thresholds.max_detections,

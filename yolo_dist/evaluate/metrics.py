@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from yolo_dist.config import Config
 from yolo_dist.data.annotations import Boxes
@@ -81,6 +82,8 @@ class Metrics(Config):
     per_class: dict[str, ClassMetrics]
     """By class name, in the order of the class list."""
     precision_recall: PrecisionRecall
+    sources: dict[str, "Metrics"] = Field(default_factory=dict)
+    """For a mixture the same for each dataset by itself: its images, its classes."""
 
 
 def coco_metrics(

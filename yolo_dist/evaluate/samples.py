@@ -8,7 +8,7 @@ from upath import UPath
 
 from yolo_dist.data.drawing import draw_boxes
 from yolo_dist.data.image import decode_image
-from yolo_dist.data.shards import ShardSet
+from yolo_dist.data.mixture import Images, first_of_each
 from yolo_dist.evaluate.evaluator import Evaluation
 from yolo_dist.storage import publish_folder
 
@@ -17,17 +17,17 @@ SAMPLE_IMAGES = 6
 SHOWN_SCORE = 0.25
 
 
-def save_evaluation(evaluation: Evaluation, shards: ShardSet, folder: UPath) -> None:
+def save_evaluation(evaluation: Evaluation, shards: Images, folder: UPath) -> None:
     """Write `evaluation.json` and `samples/*.jpg` into `folder`, completely or not at all."""
     with publish_folder(folder, last=METRICS_FILE) as local:
-        (local / METRICS_FILE).write_text(evaluation.metrics.model_dump_json(indent=2))
+        (local / METRICS_FILE).write_text(evaluation.metrics.model_dump_json(indent=2, exclude_defaults=True))
         _draw_samples(evaluation, shards, local / SAMPLES_FOLDER)
 
 
-def _draw_samples(evaluation: Evaluation, shards: ShardSet, folder: Path) -> None:
+def _draw_samples(evaluation: Evaluation, shards: Images, folder: Path) -> None:
     folder.mkdir()
-    for number, detections in enumerate(evaluation.detections[:SAMPLE_IMAGES]):
-        sample = shards[number]
+    for number in first_of_each(shards, SAMPLE_IMAGES):
+        sample, detections = shards[number], evaluation.detections[number]
         shown = detections.scores >= SHOWN_SCORE
         image = draw_boxes(
             decode_image(sample.image, source=sample.image_id),

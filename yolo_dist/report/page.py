@@ -99,6 +99,9 @@ def _body(run: Run) -> dict[str, Any]:
         "classes": tables.class_rows(next(iter(evaluated.values())) if len(evaluated) > 1 else None, last)
         if last
         else [],
+        "sources": tables.source_rows(next(iter(evaluated.values())) if len(evaluated) > 1 else None, last)
+        if last
+        else [],
         "evaluated": list(evaluated),
         "last_metrics": last,
         "samples": _samples(run),
@@ -108,6 +111,8 @@ def _body(run: Run) -> dict[str, Any]:
 def _subject(run: Run) -> str:
     """What was trained on what: "yolov3-tiny on bccd, 320×256 px"; empty without a recipe."""
     model, dataset, image_size = (run.recipe.get(key) for key in ("model", "dataset", "image_size"))
+    if isinstance(dataset, dict):
+        dataset = " + ".join(str(card) for card in dataset.get("mix") or ())
     if isinstance(model, dict):
         name = model.get("zoo") or model.get("cfg")
         model = f"{name} × {model['width']}" if "width" in model else name

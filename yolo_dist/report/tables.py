@@ -108,6 +108,22 @@ def class_rows(first: Metrics | None, last: Metrics) -> list[Row]:
     ]
 
 
+def source_rows(first: Metrics | None, last: Metrics) -> list[Row]:
+    """One row a dataset of a mixture, on its own images and classes; compared with the first model if there is one."""
+    before = first.sources if first else {}
+    return [
+        Row(
+            name,
+            f"{own.images} images, {len(own.per_class)} class{'es' if len(own.per_class) != 1 else ''}",
+            [
+                _accuracy_cell("mAP50", own.map50, _of(before.get(name), "map50")),
+                _accuracy_cell("mAP", own.map, _of(before.get(name), "map")),
+            ],
+        )
+        for name, own in last.sources.items()
+    ]
+
+
 def _measured(result: StageResult, reference: StageResult | None, largest: dict[str, float]) -> list[Cell]:
     return [
         _accuracy_cell("mAP50", result.map50, _of(reference, "map50")),
@@ -154,6 +170,6 @@ def _proof_row(cost: _Cost, values: BeforeAfter) -> Row:
     return Row(cost.label, "", [before, _cost_cell("After", cost, values.after, values.before, largest)])
 
 
-def _of(measured: StageResult | ClassMetrics | None, key: str) -> float | None:
+def _of(measured: StageResult | Metrics | ClassMetrics | None, key: str) -> float | None:
     value: float | None = getattr(measured, key, None)
     return value

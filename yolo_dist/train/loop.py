@@ -27,7 +27,7 @@ from yolo_dist.compress.sparsity import (
 from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import Batch, Loader
-from yolo_dist.data.shards import ShardSet
+from yolo_dist.data.mixture import Images
 from yolo_dist.errors import ConfigError, NonFiniteLoss
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
@@ -70,7 +70,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        shards: ShardSet,
+        shards: Images,
         config: TrainConfig,
         image_size: tuple[int, int],
         workers: Workers | None = None,
@@ -213,7 +213,8 @@ class Trainer:
             outputs = self.model(pixels)
         size = (pixels.shape[3], pixels.shape[2])
         matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
-        loss = self.loss(outputs, matches, global_images, iou_share)
+        known = batch.known if len(batch) else None
+        loss = self.loss(outputs, matches, global_images, iou_share, known)
         return loss if len(batch) else Loss(loss.total * 0, loss.terms * 0)
 
     def _images_of(self, step: int) -> int:

@@ -3,6 +3,11 @@
 Rezatofighi et al. 2019, "Generalized Intersection over Union"; Zheng et al. 2020, "Distance-IoU Loss" (CIoU).
 Every term is normalised by what the whole global batch holds, so the loss and its gradients do not depend on how
 that batch is divided among workers.
+
+Where an image's source does not label all classes, what is missing there is no evidence. Such an image gives no class
+term for a class that its source does not know, and no objectness term for a cell without an object in which the
+network, as it is now, sees a class that the source does not know as the likeliest: there may be such an object. The
+divisors stay, so what is left out weighs nothing and what remains weighs what it always does.
 """
 
 import math
@@ -65,7 +70,12 @@ class DetectionLoss:
         self.class_gain = config.class_gain * classes / 80 if classes > 1 else 0.0
 
     def __call__(
-        self, outputs: Sequence[Tensor], matches: Sequence[Matches], global_images: int, iou_share: float
+        self,
+        outputs: Sequence[Tensor],
+        matches: Sequence[Matches],
+        global_images: int,
+        iou_share: float,
+        known: Tensor | None = None,
     ) -> Loss:
         """Loss of this worker's share of a global batch; summed over workers it is the global batch's mean loss.
 
@@ -74,21 +84,30 @@ class DetectionLoss:
             matches: one a head.
             global_images: images in the global batch.
             iou_share: how much of an objectness target is the predicted box's IoU, 0 to 1; the rest is 1.
+            known: which classes each image's source labels, bool [B, classes]; None for all of them.
         """
         counts = torch.tensor([len(match) for match in matches], dtype=torch.float32, device=outputs[0].device)
         counts = self.sum_over_workers(counts).clamp(min=1)
         terms = torch.stack(
             [
-                self._head(head, output.float(), match, count, global_images, iou_share)
+                self._head(head, output.float(), match, count, global_images, iou_share, known)
                 for head, output, match, count in zip(self.heads, outputs, matches, counts, strict=True)
             ]
         ).sum(dim=0)
         return Loss(terms.sum(), terms.detach())
 
     def _head(
-        self, head: Head, output: Tensor, match: Matches, count: Tensor, global_images: int, iou_share: float
+        self,
+        head: Head,
+        output: Tensor,
+        match: Matches,
+        count: Tensor,
+        global_images: int,
+        iou_share: float,
+        known: Tensor | None,
     ) -> Tensor:
         target = torch.zeros_like(output[..., 4])
+        evidence = None if known is None else _sees_known_class(output, known)
         box = cls = output.sum() * 0
         if len(match):
             column, row = match.cell.unbind(1)
@@ -99,14 +118,28 @@ class DetectionLoss:
             box = (1 - overlap).sum() / count
             certainty = (1 - iou_share) + iou_share * overlap.detach().clamp(min=0)
             target = _largest_at(target, place, certainty)
+            if evidence is not None:
+                evidence[place] = 1
             if head.classes > 1:
                 wanted = F.one_hot(match.labels, head.classes).to(rows.dtype)
-                cls = F.binary_cross_entropy_with_logits(rows[:, 5:], wanted, reduction="sum") / (count * head.classes)
+                judged = None if known is None else known[match.image].to(rows.dtype)
+                cls = _cross_entropy(rows[:, 5:], wanted, judged) / (count * head.classes)
         cells = global_images * output[0, ..., 4].numel()
-        objectness = F.binary_cross_entropy_with_logits(output[..., 4], target, reduction="sum") / cells
+        objectness = _cross_entropy(output[..., 4], target, evidence) / cells
         return torch.stack(
             [box * self.config.box_gain, objectness * self.config.objectness_gain, cls * self.class_gain]
         )
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+
+
+def _sees_known_class(output: Tensor, known: Tensor) -> Tensor:
+    """1 where the likeliest class of a cell is known to the image's source, else 0; float [B, A, h, w]."""
+    likeliest = output[..., 5:].argmax(dim=-1)
+    seen = known.gather(1, likeliest.flatten(1)).view_as(likeliest)
+    return seen.to(output.dtype)
 
 
 def box_measure(network: Network, config: LossConfig) -> str:

@@ -14,9 +14,10 @@ import torch
 from upath import UPath
 
 from yolo_dist.bundle import Bundle, open_bundle
-from yolo_dist.data.shards import ShardSet
+from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.errors import NonFiniteLoss, NonFiniteOutput
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
+from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
@@ -36,7 +37,7 @@ class EvaluateJob:
 
     Attributes:
         model: URL of the bundle.
-        validation: URL of the split's shards.
+        validation: where the images of the split lie.
         output: URL of the folder in which the first worker leaves `evaluation/`.
         config: how to evaluate.
         max_detections: detections an image, as the dataset's protocol has it.
@@ -44,7 +45,7 @@ class EvaluateJob:
     """
 
     model: str
-    validation: str
+    validation: Place
     output: str
     config: EvaluationConfig = field(default_factory=EvaluationConfig)
     max_detections: int = 100
@@ -57,7 +58,7 @@ class TrainJob:
 
     Attributes:
         start: the bundle to start from, and the evaluation afterwards.
-        train: URL of the training split's shards.
+        train: where the images of the training split lie.
         config: the stage.
         tracking: trackers beside the run's metrics.
         metrics: URL of the run's `metrics.jsonl`.
@@ -65,7 +66,7 @@ class TrainJob:
     """
 
     start: EvaluateJob
-    train: str
+    train: Place
     config: TrainConfig
     metrics: str
     run: str
@@ -91,10 +92,8 @@ def evaluate_on_workers(job: EvaluateJob, cluster: ClusterConfig, checkpoints: U
 
 
 def _train(job: TrainJob, workers: Workers) -> None:
-    bundle, validation = open_bundle(job.start.model), ShardSet.open(job.start.validation)
-    trainer = Trainer(
-        bundle.network, ShardSet.open(job.train), job.config, bundle.image_size, workers, job.start.threads
-    )
+    bundle, validation = open_bundle(job.start.model), open_images(job.start.validation)
+    trainer = Trainer(bundle.network, open_images(job.train), job.config, bundle.image_size, workers, job.start.threads)
     _restore(trainer)
     with _tracker(job, workers) as tracker:
         if workers.first:
@@ -108,7 +107,7 @@ def _train(job: TrainJob, workers: Workers) -> None:
     save_evaluation(evaluation, validation, location(job.start.output) / EVALUATION_FOLDER)
 
 
-def _run_epochs(trainer: Trainer, job: TrainJob, validation: ShardSet, tracker: Tracker | None) -> None:
+def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tracker | None) -> None:
     started, first = time.perf_counter(), trainer.epoch
     while trainer.epoch < job.config.epochs:
         summary = trainer.run_epoch()
@@ -117,7 +116,7 @@ def _run_epochs(trainer: Trainer, job: TrainJob, validation: ShardSet, tracker: 
         if job.config.evaluates_after(trainer.epoch - 1):
             evaluation = _accuracy_of(trainer, job.start, validation, autocast=trainer.autocast)
             if evaluation is not None:
-                line |= {"map": evaluation.metrics.map, "map50": evaluation.metrics.map50}
+                line |= _accuracies(evaluation.metrics)
         if gauge := trainer.gauge():
             line["gauge"] = gauge
         line["seconds"] = time.perf_counter() - started
@@ -127,7 +126,7 @@ def _run_epochs(trainer: Trainer, job: TrainJob, validation: ShardSet, tracker: 
         _report(trainer, job.config, summary.loss)
 
 
-def _accuracy_of(trainer: Trainer, job: EvaluateJob, validation: ShardSet, autocast: bool) -> Evaluation | None:
+def _accuracy_of(trainer: Trainer, job: EvaluateJob, validation: Images, autocast: bool) -> Evaluation | None:
     """Evaluation of the averaged network by all workers; only the first one gets it.
 
     Raises:
@@ -154,8 +153,14 @@ def _accuracy_of(trainer: Trainer, job: EvaluateJob, validation: ShardSet, autoc
         ) from None
 
 
+def _accuracies(metrics: Metrics) -> dict[str, Any]:
+    """What a line of metrics.jsonl tells of an evaluation."""
+    sources = {name: {"map": own.map, "map50": own.map50} for name, own in metrics.sources.items()}
+    return {"map": metrics.map, "map50": metrics.map50} | ({"sources": sources} if sources else {})
+
+
 def _evaluate(job: EvaluateJob, workers: Workers) -> None:
-    bundle, validation = open_bundle(job.model), ShardSet.open(job.validation)
+    bundle, validation = open_bundle(job.model), open_images(job.validation)
     evaluation = evaluate(
         bundle.network.to(workers.device),
         validation,

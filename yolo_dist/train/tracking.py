@@ -104,6 +104,8 @@ def describe(stage: str, line: dict[str, Any]) -> str:
     ]
     if "map50" in line:
         parts.append(f"mAP50 {line['map50']:.3f}, mAP {line['map']:.3f}")
+    for name, own in line.get("sources", {}).items():
+        parts.append(f"{name} {own['map50']:.3f}")
     if "gauge" in line:
         parts.append(describe_gauge(line["gauge"]))
     return "  ".join(parts)

@@ -1,0 +1,102 @@
+"""What a recipe refers to, opened and checked before anything starts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from yolo_dist.data.card import Card, find_card
+from yolo_dist.data.joint_classes import JointClasses, join_classes, joint_card
+from yolo_dist.data.mixture import Images, Mixture, MixturePlan, MixtureSource
+from yolo_dist.data.shards import ShardSet, open_split
+from yolo_dist.dataset import Mix
+from yolo_dist.errors import ConfigError, InputError
+from yolo_dist.model import check_model
+from yolo_dist.object_store import require_reachable
+from yolo_dist.recipe import Recipe
+from yolo_dist.storage import location
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data of a recipe; for a mix the card is that of all datasets together."""
+
+    card: Card
+    train: Images
+    validation: Images
+
+
+def check(recipe: Recipe, source: str = "") -> Inputs:
+    """Open everything that a recipe refers to, start nothing.
+
+    Args:
+        recipe: what to check.
+        source: the recipe's file, for messages; its name by default.
+
+    Raises:
+        ConfigError: every card, split and model that is missing or does not fit.
+    """
+    recipe.object_store.apply()
+    problems: list[str] = []
+    names = (recipe.train_split, recipe.validation_split)
+    opened = [_open(card, shards, names, problems) for card, shards in recipe.shards_of.items()]
+    cards = [card for card, _ in opened if card is not None]
+    classes = _attempt(lambda: _joined(cards), problems) if len(cards) == len(opened) else None
+    card = None if classes is None else cards[0] if len(cards) == 1 else joint_card(cards, classes)
+    _attempt(lambda: check_model(recipe.model, card, recipe.image_size), problems)
+    _attempt(lambda: require_reachable(location(recipe.storage)), problems)
+    if problems:
+        raise ConfigError(source or recipe.name, list(dict.fromkeys(problems)))
+    assert card is not None
+    assert classes is not None
+    train, validation = zip(*(splits for _, splits in opened), strict=True)
+    if not isinstance(recipe.dataset, Mix):
+        return Inputs(card, train[0], validation[0])
+    shares = list(recipe.dataset.shares.values())
+    return Inputs(card, *(_mixture(cards, classes, shares, splits) for splits in (train, validation)))
+
+
+def _open(
+    name: str, shards: str, splits: Sequence[str], problems: list[str]
+) -> tuple[Card | None, list[ShardSet | None]]:
+    """A dataset's card and splits, and on the list what is wrong with them."""
+    card = _attempt(lambda: find_card(name), problems)
+    opened = [_attempt(lambda split=split: open_split(shards, split), problems) for split in splits]  # type: ignore[misc]
+    for split in opened:
+        if card is not None and split is not None and split.classes != card.classes:
+            problems.append(
+                f"shards: {split.folder} has the classes {', '.join(split.classes)}, the card {card.name} has "
+                f"{', '.join(card.classes)}; convert it again with this card"
+            )
+        if split is not None and not len(split):
+            problems.append(f"shards: {split.folder} holds no image")
+    return card, opened
+
+
+def _joined(cards: Sequence[Card]) -> JointClasses:
+    names = [card.name for card in cards]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError("mix", [f"two cards are called {name}; give one of them another name" for name in repeated])
+    return join_classes(cards)
+
+
+def _mixture(
+    cards: Sequence[Card], classes: JointClasses, shares: Sequence[float], splits: Sequence[ShardSet]
+) -> Mixture:
+    sources = (
+        MixtureSource(card.name, str(split.folder), share, card.max_detections)
+        for card, share, split in zip(cards, shares, splits, strict=True)
+    )
+    return Mixture(MixturePlan(tuple(sources), classes), splits)
+
+
+def _attempt(action: Callable[[], T], problems: list[str]) -> T | None:
+    """The result of `action`, or None and its problems on the list."""
+    try:
+        return action()
+    except ConfigError as error:
+        problems += [f"{error.source}: {problem}" for problem in error.problems]
+    except InputError as error:
+        problems.append(str(error))
+    return None
