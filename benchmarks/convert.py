@@ -20,7 +20,7 @@ from pathlib import Path
 from measure import publish_result, race, show
 
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco" / "val2017"
 COPY, CONVERT = "copy", "convert"

@@ -17,7 +17,7 @@ from measure import publish_result, race, show
 
 from yolo_dist.data.augment import AugmentConfig
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.image import plan_letterbox
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.scenes import CLASSES, SceneSettings

@@ -21,7 +21,7 @@ from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.data import loader
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.joint_classes import join_classes
 from yolo_dist.data.mixture import Mixture, MixturePlan, MixtureSource
 from yolo_dist.data.scenes import CLASSES, Scene, SceneSettings

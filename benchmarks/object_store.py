@@ -19,7 +19,7 @@ from convert import CARD, DATA, make_dataset
 from measure import publish_result, race, show
 
 from yolo_dist.data.cache import FOLDER_VARIABLE
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.shards import ShardSet, open_split
 

@@ -27,7 +27,7 @@ from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.data.augment import AugmentConfig
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.scenes import CLASSES, SceneSettings
 from yolo_dist.data.shards import ShardSet

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from yolo_dist.cli.app import app
 from yolo_dist.data.card import find_card
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.recipe import read_recipe
 
 LAUNCH = Path(__file__).parents[1] / "launch"

@@ -14,7 +14,7 @@ import yaml
 from yolo_dist import pipeline
 from yolo_dist.bundle import open_bundle, read_record
 from yolo_dist.data.card import find_card
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.errors import ConfigError, ProofError
 from yolo_dist.inputs import check
 from yolo_dist.pipeline import StageResult, run

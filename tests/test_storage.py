@@ -220,4 +220,4 @@ def test_a_store_without_credentials_is_an_error_that_names_its_url(monkeypatch:
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StorageError, match=r"^s3://bucket/model: cannot be used: .*AWS_ACCESS_KEY_ID"):
-        require_reachable(location("s3://bucket/model"))
+        require_reachable(location(UPath("s3://bucket/model", skip_instance_cache=True)))

@@ -9,7 +9,7 @@ from yolo_dist.bundle import Bundle
 from yolo_dist.darknet.cfg import parse_cfg
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.data.card import find_card
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.scenes import CLASSES
 
 SIZE = (64, 64)

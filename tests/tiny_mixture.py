@@ -9,7 +9,7 @@ import tiny
 import yaml
 
 from yolo_dist.data.card import find_card
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.joint_classes import join_classes
 from yolo_dist.data.mixture import Mixture, MixturePlan, MixtureSource
 

@@ -1,7 +1,7 @@
 """The demo: the whole road on data it makes itself."""
 
 from yolo_dist.data.card import find_card
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.shards import MANIFEST
 from yolo_dist.pipeline import StageResult, run
 from yolo_dist.recipe import Recipe, read_recipe

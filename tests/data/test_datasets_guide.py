@@ -7,8 +7,8 @@ import pytest
 from made_datasets import jpeg
 
 from yolo_dist.data.card import card_names, find_card
-from yolo_dist.data.convert import convert
-from yolo_dist.data.index import present_splits
+from yolo_dist.data.conversion.convert import convert
+from yolo_dist.data.conversion.index import present_splits
 from yolo_dist.data.shards import open_split
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_mixture import JOINT, open_mixture, write_sources
+from upath import UPath
 
 from yolo_dist.data.annotations import ANY_CLASS, Boxes
 from yolo_dist.data.augment import AugmentConfig
@@ -186,3 +187,17 @@ def test_where_all_sources_label_all_classes_nothing_is_said(folder: Path, mixtu
     joint = type(mixture.plan.classes)(street.classes, (np.arange(2, dtype=np.int32),) * 2)
     twice = Mixture.open(type(mixture.plan)((one, one), joint))
     assert all(batch.known is None for batch in Loader(twice, SIZE, 8).batches(0))
+
+
+def test_a_mixture_in_an_object_store_gives_the_batches_of_one_on_a_disk(
+    folder: Path, mixture: Mixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLO_DIST_CACHE", str(tmp_path / "cache"))
+    store = UPath(f"memory://{tmp_path.name}")
+    for path in (folder / "shards").rglob("*"):
+        if path.is_file():
+            (store / path.relative_to(folder / "shards").as_posix()).write_bytes(path.read_bytes())
+    sources = [ShardSet.open(store / name / "train") for name in ("street", "home")]
+    here, there = (Loader(images, SIZE, 4).batches(1) for images in (mixture, Mixture(mixture.plan, sources)))
+    assert all(bool((one.images == other.images).all()) for one, other in zip(here, there, strict=True))
+    assert len(list((tmp_path / "cache").glob("*.arrow"))) == 2

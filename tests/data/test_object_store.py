@@ -14,7 +14,7 @@ from object_store_server import ObjectStore
 from upath import UPath
 
 from yolo_dist.data.card import find_card
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.errors import StorageError

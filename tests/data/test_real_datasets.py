@@ -11,11 +11,11 @@ from oxford_hand import write_hands
 
 from yolo_dist.data.annotations import Boxes, clip_boxes
 from yolo_dist.data.card import Card, find_card
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.index import present_splits
 from yolo_dist.data.formats import voc_xml
 from yolo_dist.data.formats.bdd_json import parse as parse_bdd
 from yolo_dist.data.image import decode_image
-from yolo_dist.data.index import present_splits
 from yolo_dist.data.manifest import Manifest
 from yolo_dist.data.shards import Sample, open_split
 from yolo_dist.errors import ConversionError

@@ -13,7 +13,7 @@ from made_datasets import good_yolo_dataset, raw_shards, yolo_card
 from upath import UPath
 
 from yolo_dist.data.annotations import Boxes
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.manifest import MANIFEST
 from yolo_dist.data.shards import Sample, ShardSet, converted_splits, open_split
 from yolo_dist.errors import ConfigError, DataError, ShardCorrupt

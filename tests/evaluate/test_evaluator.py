@@ -11,7 +11,7 @@ from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.weights import load_weights
 from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.data.card import SplitSource, find_card
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.scenes import SceneSettings
 from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, Found, evaluate, predict

@@ -10,7 +10,7 @@ from yolo_dist.config import validate
 from yolo_dist.darknet.cfg import Route, Yolo
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.convert import convert
+from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.scenes import CLASSES, SceneSettings
 from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.train.config import TrainConfig

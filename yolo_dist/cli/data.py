@@ -12,9 +12,9 @@ from yolo_dist.data.anchor_plot import plot_anchors
 from yolo_dist.data.anchors import RECALL_IOU, kmeans_anchors, letterboxed_sizes
 from yolo_dist.data.card import card_names, find_card
 from yolo_dist.data.card_anchors import write_anchors
-from yolo_dist.data.convert import ConvertConfig
-from yolo_dist.data.convert import convert as convert_split
-from yolo_dist.data.index import present_splits
+from yolo_dist.data.conversion.convert import ConvertConfig
+from yolo_dist.data.conversion.convert import convert as convert_split
+from yolo_dist.data.conversion.index import present_splits
 from yolo_dist.data.preview import contact_sheet, encode_png
 from yolo_dist.data.shards import MANIFEST, Manifest, ShardSet, converted_splits, open_split
 from yolo_dist.errors import ConversionError

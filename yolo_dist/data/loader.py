@@ -131,14 +131,15 @@ class Loader:
         order = self._order(epoch)
         size_at = image_size if callable(image_size) else lambda *_: image_size or self.image_size
         with self.shards.prefetching() as prefetch:
-            yield from _prefetched(self._jobs(order, start_step, size_at, prefetch), self.threads)
+            steps = _announced(order, range(start_step, order.steps), prefetch)
+            jobs = (self._job(order, step, size_at(self.seed, epoch, step)) for step in steps)
+            yield from _prefetched(jobs, self.threads)
 
-    def _jobs(self, order: Order, start_step: int, size_at: SizeSchedule, prefetch: Prefetch) -> Iterator["_Job"]:
-        for step in _announced(order, range(start_step, order.steps), prefetch):
-            batch, size = order.batch(step), size_at(self.seed, order.epoch, step)
-            own = share_of(len(batch), self.rank, self.world_size)
-            epochs, pool = order.epochs(step)[own], order.pool(step)
-            yield _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
+    def _job(self, order: Order, step: int, size: Size) -> "_Job":
+        batch = order.batch(step)
+        own = share_of(len(batch), self.rank, self.world_size)
+        epochs, pool = order.epochs(step)[own], order.pool(step)
+        return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
 
     def _order(self, epoch: int) -> Order:
         if not isinstance(self.shards, Mixture):

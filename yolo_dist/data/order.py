@@ -26,8 +26,6 @@ _SHARDS = 0  # of the order streams; window w has number w + 1
 class Order(Protocol):
     """What a loader asks of the order of an epoch; `EpochOrder` says what each answer is."""
 
-    epoch: int
-
     @property
     def steps(self) -> int: ...  # noqa: D102
     def batch(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102

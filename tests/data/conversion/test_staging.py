@@ -12,8 +12,8 @@ import pytest
 from made_datasets import good_yolo_dataset, yolo_card
 from upath import UPath
 
-from yolo_dist.data import shard_writer
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion import shard_writer
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.formats import AnnotatedImage
 from yolo_dist.data.shards import open_split
 from yolo_dist.errors import ConfigError, ConversionError

@@ -15,11 +15,11 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.data.card import Card
-from yolo_dist.data.index import Part, index_split, plan_shards
+from yolo_dist.data.conversion.index import Part, index_split, plan_shards
+from yolo_dist.data.conversion.shard_writer import WrittenShard
+from yolo_dist.data.conversion.staging import Staging
+from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
-from yolo_dist.data.shard_writer import WrittenShard
-from yolo_dist.data.staging import Staging
-from yolo_dist.data.tally import Tally
 from yolo_dist.errors import ConversionError
 from yolo_dist.object_store import require_reachable
 from yolo_dist.storage import location
@@ -106,7 +106,7 @@ def _write(staging: Staging, parts: Sequence[Part], workers: int, progress: Prog
 
 def _shards(staging: Staging, parts: Sequence[Part], workers: int) -> Iterator[tuple[int, WrittenShard]]:
     if workers:
-        from yolo_dist.data.convert_on_ray import shards_on_ray  # Ray takes seconds to import
+        from yolo_dist.data.conversion.convert_on_ray import shards_on_ray  # Ray takes seconds to import
 
         return shards_on_ray(staging, parts, workers)
     return ((number, staging.shard(number, part)) for number, part in enumerate(parts))

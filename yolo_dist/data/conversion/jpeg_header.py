@@ -7,7 +7,7 @@ _START, _END = b"\xff\xd8", b"\xff\xd9"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables and extensions have numbers among the frames'
 _APPLICATION_AND_TABLES = frozenset([*range(0xE0, 0xF0), 0xC4, 0xDB, 0xDD, 0xFE])
 _COMPONENTS = (1, 3)
-_MULTI_PICTURE = b"MPF\0"
+_APP2, _MULTI_PICTURE = 0xE2, b"MPF\0"
 
 
 def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
@@ -22,7 +22,8 @@ def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
             width = data[position + 7] << 8 | data[position + 8]
             known = data[position + 4] == 8 and data[position + 9] in _COMPONENTS
             return (width, height) if known and width and height else None
-        if code not in _APPLICATION_AND_TABLES or data[position + 4 : position + 8] == _MULTI_PICTURE:
+        several = code == _APP2 and data[position + 4 : position + 8] == _MULTI_PICTURE
+        if several or code not in _APPLICATION_AND_TABLES:
             return None
         position += 2 + length
     return None

@@ -6,9 +6,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from yolo_dist.data.index import Part
-from yolo_dist.data.shard_writer import WrittenShard
-from yolo_dist.data.staging import Staging
+from yolo_dist.data.conversion.index import Part
+from yolo_dist.data.conversion.shard_writer import WrittenShard
+from yolo_dist.data.conversion.staging import Staging
 from yolo_dist.ray_cluster import join_cluster
 
 

@@ -10,8 +10,8 @@ from made_datasets import coco_card, coco_dataset, good_yolo_dataset, jpeg, yolo
 from PIL import Image
 
 from yolo_dist.data.card import Card, SplitSource, find_card
-from yolo_dist.data.convert import ConvertConfig, convert
-from yolo_dist.data.index import present_splits
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.index import present_splits
 from yolo_dist.data.shards import converted_splits, open_split
 from yolo_dist.errors import AnnotationError, ConfigError, ConversionError, DataError
 

@@ -8,12 +8,12 @@ import numpy as np
 from upath import UPath
 
 from yolo_dist.data.annotations import Boxes, Reason, Rejection, clip_boxes, outside_rejection
+from yolo_dist.data.conversion.jpeg_header import jpeg_size
+from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.formats import AnnotatedImage
 from yolo_dist.data.image import MAX_PIXELS, check_image, read_header
-from yolo_dist.data.jpeg_header import jpeg_size
 from yolo_dist.data.manifest import ShardRecord
 from yolo_dist.data.shard_file import write_shard_file
-from yolo_dist.data.tally import Tally
 from yolo_dist.errors import ImageError
 from yolo_dist.storage import sha256
 

@@ -13,7 +13,7 @@ from upath import UPath
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.manifest import Manifest, ShardRecord
 from yolo_dist.data.scenes import CLASSES, SceneSettings
 from yolo_dist.data.shard_file import write_shard_file

@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import ValidationError
 from upath import UPath
 
-from yolo_dist.data.index import Part
+from yolo_dist.data.conversion.index import Part
+from yolo_dist.data.conversion.shard_writer import WrittenShard, write_shard
+from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
-from yolo_dist.data.shard_writer import WrittenShard, write_shard
-from yolo_dist.data.tally import Tally
 from yolo_dist.object_store import is_remote
 from yolo_dist.storage import publish, publish_file, replace_folder, require_ours, sha256
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_datasets import good_yolo_dataset, yolo_card
 
-from yolo_dist.data.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.errors import ConfigError, ConversionError
 
 

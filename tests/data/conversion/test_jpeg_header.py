@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_datasets import jpeg
 from PIL import Image
 
-from yolo_dist.data.jpeg_header import jpeg_size
+from yolo_dist.data.conversion.jpeg_header import jpeg_size
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,0 +1,1 @@
+"""Original files to shards."""
