@@ -152,4 +152,4 @@ def test_the_demo_ends_with_a_table_and_a_report(tmp_path: Path) -> None:
 def test_doctor_says_what_this_machine_can_do() -> None:
     out = done("doctor").out
     assert all(word in out for word in ("torch", "cores", "GiB", "GPU", "Ray"))
-    assert [set(finding) for finding in done("doctor", "--json").json()] == [{"what", "found", "ok", "remedy"}] * 8
+    assert [set(finding) for finding in done("doctor", "--json").json()] == [{"what", "found", "ok", "remedy"}] * 9
