@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from yolo_dist.data.annotations import Boxes
-from yolo_dist.data.augment import AugmentConfig, augment, mosaic
+from yolo_dist.data.augment import AugmentConfig, augment, mosaic_into
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.convert import convert
 from yolo_dist.data.image import Pixels, decode_image, letterbox_into, plan_letterbox, reduction
@@ -105,12 +105,14 @@ def plain_item(sample: Sample) -> Item:
 
 def mosaic_item(samples: Sequence[Sample], generator: np.random.Generator) -> Item:
     """A mosaic of four samples with the default augmentation."""
-    tiles = []
-    for sample in samples:
-        image, factor = _decoded(sample, plan_letterbox(sample.width, sample.height, SIZE).scale)
-        xyxy = sample.boxes.xyxy / np.float32(factor)
-        tiles.append((image, Boxes(xyxy, sample.boxes.labels, sample.boxes.ignore)))
-    return augment(*mosaic(tiles, SIZE, generator), AugmentConfig(), generator)
+    canvas = np.empty((SIZE[1], SIZE[0], 3), np.uint8)
+    boxes = mosaic_into(map(_tile, samples), canvas, generator)
+    return augment(canvas, boxes, AugmentConfig(), generator, in_place=True)
+
+
+def _tile(sample: Sample) -> Item:
+    image, factor = _decoded(sample, plan_letterbox(sample.width, sample.height, SIZE).scale)
+    return image, Boxes(sample.boxes.xyxy / np.float32(factor), sample.boxes.labels, sample.boxes.ignore)
 
 
 def _decoded(sample: Sample, scale: float) -> tuple[Pixels, int]:

@@ -16,6 +16,8 @@ import psutil
 import torch
 from measure import Race, race
 
+from yolo_dist.train.workers import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Task:
@@ -164,6 +166,7 @@ def _get_ready(prepare: Callable[[Task], Epoch], task: Task) -> None:
     os.sched_setaffinity(0, task.cores)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    keep_freed_memory()
     _ready.append(prepare(task))
 
 
