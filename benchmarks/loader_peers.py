@@ -9,15 +9,15 @@ CPU time of the processes and all that they start, which other programs disturb 
 Every contestant calls the same functions of this project for an image: decoding at the fraction of the size that the
 input allows, letterbox or mosaic with the default augmentation, OpenCV with one thread. Ours writes each into its
 batch, the peers' images are stacked. The limit is bare decoding and resizing of bytes in memory; it is given for
-decoding at the same fraction and for decoding whole. The
-number of DataLoader workers beside each process, which share its core, is the fastest of a race before.
+decoding at the same fraction and for decoding whole. A race before
+finds each peer's best setting: how many DataLoader workers share the core of a process, and for Ray Data whether
+its tasks decode or the threads of its consumer. All run with the memory allocator's settings of our workers.
 
 Run: make bench-peers, or python benchmarks/loader_peers.py [--source FOLDER] [--streaming-python INTERPRETER]
 """
 
 import argparse
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from peer_contestants import (
     write_streaming,
 )
 from peer_samples import SIZE, make_shards, write_files
-from peer_teams import Contestant, Helper, compete
+from peer_teams import Contestant, Helper, compete, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -51,11 +51,11 @@ def contestants(streaming_python: Path) -> dict[str, Contestant]:
         "PyTorch DataLoader": Contestant(prepare_torch, WORKERS),
         "webdataset": Contestant(prepare_webdataset, WORKERS),
         "mosaicml-streaming": Contestant(prepare_streaming, WORKERS, python=streaming_python),
-        "Ray Data": Contestant(prepare_ray, together=True),
+        "Ray Data": Contestant(prepare_ray, (0, 4), together=True),
     }
 
 
-def best_settings(racing: dict[str, Contestant], folder: Path, processes: int) -> dict[str, int]:
+def best_settings(racing: dict[str, Contestant], folder: Path, processes: int, rounds: int) -> dict[str, int]:
     """The fastest setting of each contestant, for the letterbox."""
     tried = {
         f"{name} {setting}": (contestant, setting)
@@ -63,12 +63,13 @@ def best_settings(racing: dict[str, Contestant], folder: Path, processes: int) -
         for setting in contestant.settings
         if len(contestant.settings) > 1
     }
-    result, _ = compete(tried, folder, False, processes, rounds=2)
+    result, _ = compete(tried, folder, False, processes, rounds)
     show(f"{processes} process(es), settings", result, next(iter(tried)), "images/s")
-    return {
-        name: max(contestant.settings, key=lambda setting: result.rates.get(f"{name} {setting}", [0]))
-        for name, contestant in racing.items()
-    }
+    settings = {name: contestant.settings[0] for name, contestant in racing.items()}
+    for name in sorted(tried, key=result.median):  # the last one of a contestant is its fastest
+        contestant_name, _, setting = name.rpartition(" ")
+        settings[contestant_name] = int(setting)
+    return settings
 
 
 def measured(
@@ -116,12 +117,12 @@ def main() -> None:
         folder = Path(temporary)
         shards = make_shards(arguments.source, arguments.images, folder)
         write_files(shards, folder)
-        writer = Helper(arguments.streaming_python)
-        writer.order(write_streaming, folder)
-        writer.answer()
-        writer.close()
+        elsewhere = Helper(arguments.streaming_python)
+        own_versions = elsewhere.call(versions, "mosaicml-streaming", "numpy")
+        elsewhere.call(write_streaming, folder)
+        elsewhere.close()
         for processes in (1, 2):
-            settings = best_settings(racing, folder, processes)
+            settings = best_settings(racing, folder, processes, min(2, arguments.rounds))
             for mosaic in (False, True):
                 name = f"{'mosaic' if mosaic else 'letterbox'}, {processes} process(es)"
                 races[name] = measured(racing, settings, folder, mosaic, processes, arguments.rounds)
@@ -131,7 +132,11 @@ def main() -> None:
         {
             "what": f"{len(shards)} JPEGs, {megabytes} MB, into {SIZE[0]}×{SIZE[1]}; each process on a core of its own",
             "command": "python benchmarks/loader_peers.py",
-            "peers": [f"webdataset {version('webdataset')}", "mosaicml-streaming in its own environment"],
+            "peers": [
+                *versions("torch", "webdataset", "ray"),
+                f"{', '.join(own_versions)} in an environment of its own",
+            ],
+            "rounds": arguments.rounds,
             "races": races,
         },
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ class Helper:
         except EOFError:
             raise SystemExit("a contestant failed; its message is above") from None
 
+    def call(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """What a function returns there."""
+        self.order(function, *arguments)
+        return self.answer()
+
     def close(self) -> None:
         """End the process."""
         self._connection.close()
@@ -151,6 +157,11 @@ def compete(
             stack.callback(teams[name].close)
         result = race({name: team.epoch for name, team in teams.items()}, rounds)
         return result, Race({name: team.cpu_rates[-rounds:] for name, team in teams.items()})
+
+
+def versions(*packages: str) -> list[str]:
+    """Packages with their versions in the interpreter that is asked."""
+    return [f"{package} {version(package)}" for package in packages]
 
 
 def _free_port() -> int:

@@ -16,7 +16,7 @@ from yolo_dist.data.image import PADDING, Pixels, plan_letterbox, resize_into
 
 MIN_VISIBLE = 0.2
 """A box cut to less than this share of its area is dropped: what remains can hardly be recognised."""
-STRIP = 1 << 15
+STRIP = 1 << 16
 """Pixels whose colours are changed at a time: all their intermediate results stay in the processor's cache."""
 
 
