@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: help setup demo test lint format bench
+STREAMING := .venv-streaming/installed
+
+.PHONY: help setup demo test lint format bench bench-peers
 
 help:
 	@echo "make setup   environment in $(VENV)"
@@ -12,6 +14,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make lint    formatter, linter, type checker"
 	@echo "make bench   measurements against plain loops and bare decoding"
+	@echo "make bench-peers   the loader beside PyTorch's, webdataset, mosaicml-streaming and Ray Data, half an hour"
 
 setup: $(INSTALLED)
 
@@ -40,3 +43,15 @@ bench: setup
 	$(VENV)/bin/python benchmarks/order.py
 	$(VENV)/bin/python benchmarks/training.py
 	$(VENV)/bin/python benchmarks/mixture.py
+	$(VENV)/bin/python benchmarks/convert.py
+	$(VENV)/bin/python benchmarks/object_store.py
+
+bench-peers: setup $(STREAMING)
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[bench]'
+	$(VENV)/bin/python benchmarks/loader_peers.py
+
+# mosaicml-streaming asks for an older NumPy than the rest.
+$(STREAMING): pyproject.toml benchmarks/streaming-constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet -c benchmarks/streaming-constraints.txt -e '.[bench-streaming]'
+	touch $@

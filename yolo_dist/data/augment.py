@@ -3,7 +3,7 @@
 Defaults are the original's: mosaic always, colour and flip on, affine off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ from yolo_dist.data.image import PADDING, Pixels, plan_letterbox, resize_into
 
 MIN_VISIBLE = 0.2
 """A box cut to less than this share of its area is dropped: what remains can hardly be recognised."""
+STRIP = 1 << 16
+"""Pixels whose colours are changed at a time: all their intermediate results stay in the processor's cache."""
 
 
 class AugmentConfig(Config):
@@ -51,43 +53,57 @@ class AugmentConfig(Config):
         return any((self.hue, self.saturation, self.value))
 
 
-def augment(image: Pixels, boxes: Boxes, config: AugmentConfig, generator: np.random.Generator) -> tuple[Pixels, Boxes]:
+def augment(
+    image: Pixels, boxes: Boxes, config: AugmentConfig, generator: np.random.Generator, *, in_place: bool = False
+) -> tuple[Pixels, Boxes]:
     """Affine, colour and flip, for an image in the network's input size (mosaic comes before).
 
     Args:
-        image: uint8 RGB [h, w, 3]; not changed.
+        image: uint8 RGB [h, w, 3].
         boxes: in its pixels.
         config: how much.
         generator: of this sample.
+        in_place: write the result over the image, which else stays as it is.
 
     Returns:
         uint8 [h, w, 3] and the boxes still visible.
     """
+    canvas = image if in_place else np.empty_like(image)
     if config.has_affine:
-        image, boxes = affine(image, boxes, random_affine(image.shape[1], image.shape[0], config, generator))
+        matrix = random_affine(image.shape[1], image.shape[0], config, generator)
+        image, boxes = affine(image.copy() if in_place else image, boxes, matrix, canvas)
     if config.has_colour:
-        image = jitter_colour(image, config, generator)
+        image = jitter_colour(image, config, generator, canvas)
     if generator.random() < config.flip:
-        image, boxes = flip(image, boxes)
+        image, boxes = flip(image, boxes, canvas)
     return image, boxes
 
 
-def flip(image: Pixels, boxes: Boxes) -> tuple[Pixels, Boxes]:
-    """Image and boxes mirrored left to right."""
+def flip(image: Pixels, boxes: Boxes, canvas: Pixels | None = None) -> tuple[Pixels, Boxes]:
+    """Image and boxes mirrored left to right; into a canvas of its size if there is one, which may be the image."""
     width = np.float32(image.shape[1])
     left, top, right, bottom = boxes.xyxy.T
     mirrored = np.stack([width - right, top, width - left, bottom], axis=1)
-    return np.asarray(cv2.flip(image, 1), np.uint8), Boxes(mirrored, boxes.labels, boxes.ignore)
+    flipped = cv2.flip(image, 1, dst=canvas)
+    return flipped.astype(np.uint8, copy=False), Boxes(mirrored, boxes.labels, boxes.ignore)
 
 
-def jitter_colour(image: Pixels, config: AugmentConfig, generator: np.random.Generator) -> Pixels:
-    """Hue, saturation and value each multiplied by a random factor, through a lookup table."""
-    hue, saturation, value = 1 + generator.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
-    levels = np.arange(256)
-    tables = (levels * hue % 180, np.minimum(levels * saturation, 255), np.minimum(levels * value, 255))
-    channels = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    changed = [cv2.LUT(one, table.astype(np.uint8)) for one, table in zip(channels, tables, strict=True)]
-    return np.asarray(cv2.cvtColor(cv2.merge(changed), cv2.COLOR_HSV2RGB), np.uint8)
+def jitter_colour(
+    image: Pixels, config: AugmentConfig, generator: np.random.Generator, canvas: Pixels | None = None
+) -> Pixels:
+    """Hue, saturation and value each multiplied by a random factor, through lookup tables.
+
+    Into a canvas of the image's size if there is one, which may be the image.
+    """
+    canvas = np.empty_like(image) if canvas is None else canvas
+    factors = 1 + generator.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
+    hues = (np.arange(256) * factors[0] % 180).astype(np.uint8)
+    rows = max(1, STRIP // image.shape[1])
+    for top in range(0, len(image), rows):
+        hue, saturation, value = cv2.split(cv2.cvtColor(image[top : top + rows], cv2.COLOR_RGB2HSV))
+        products = [cv2.convertScaleAbs(saturation, alpha=factors[1]), cv2.convertScaleAbs(value, alpha=factors[2])]
+        cv2.cvtColor(cv2.merge([cv2.LUT(hue, hues), *products]), cv2.COLOR_HSV2RGB, dst=canvas[top : top + rows])
+    return canvas
 
 
 def random_affine(
@@ -103,15 +119,20 @@ def random_affine(
     return np.concatenate([linear, (centre + shift - linear @ centre)[:, None]], axis=1)
 
 
-def affine(image: Pixels, boxes: Boxes, matrix: NDArray[np.float64]) -> tuple[Pixels, Boxes]:
-    """Image and boxes under a matrix [2, 3] on pixel-corner coordinates; a box becomes the box around its corners."""
+def affine(
+    image: Pixels, boxes: Boxes, matrix: NDArray[np.float64], canvas: Pixels | None = None
+) -> tuple[Pixels, Boxes]:
+    """Image and boxes under a matrix [2, 3] on pixel-corner coordinates; a box becomes the box around its corners.
+
+    Into a canvas of the image's size if there is one, which must not be the image.
+    """
     height, width = image.shape[:2]
     centres = matrix.copy()
     centres[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV counts from pixel centres
-    warped = cv2.warpAffine(image, centres, (width, height), borderValue=(PADDING, PADDING, PADDING))
+    warped = cv2.warpAffine(image, centres, (width, height), dst=canvas, borderValue=(PADDING, PADDING, PADDING))
     corners = boxes.xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ matrix[:, :2].T + matrix[:, 2]
     xyxy = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
-    return np.asarray(warped, np.uint8), cut(Boxes(xyxy, boxes.labels, boxes.ignore), width, height)
+    return warped.astype(np.uint8, copy=False), cut(Boxes(xyxy, boxes.labels, boxes.ignore), width, height)
 
 
 def cut(boxes: Boxes, width: int, height: int) -> Boxes:
@@ -127,7 +148,7 @@ def _areas(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def mosaic(
-    tiles: Sequence[tuple[Pixels, Boxes]], size: tuple[int, int], generator: np.random.Generator
+    tiles: Iterable[tuple[Pixels, Boxes]], size: tuple[int, int], generator: np.random.Generator
 ) -> tuple[Pixels, Boxes]:
     """Four images around a random point (Bochkovskiy et al. 2020, "YOLOv4").
 
@@ -141,7 +162,17 @@ def mosaic(
     Returns:
         uint8 [size[1], size[0], 3] and the boxes still visible.
     """
-    canvas = np.full((size[1], size[0], 3), PADDING, np.uint8)
+    canvas = np.empty((size[1], size[0], 3), np.uint8)
+    return canvas, mosaic_into(tiles, canvas, generator)
+
+
+def mosaic_into(tiles: Iterable[tuple[Pixels, Boxes]], canvas: Pixels, generator: np.random.Generator) -> Boxes:
+    """`mosaic` into an array that exists, uint8 [height, width, 3], all of which is overwritten; returns the boxes.
+
+    Tiles are taken one after another, so that they need not all be decoded at once.
+    """
+    size = canvas.shape[1], canvas.shape[0]
+    canvas[:] = PADDING
     x, y = (int(side * share) for side, share in zip(size, generator.uniform(0.25, 0.75, 2), strict=True))
     placed = []
     for number, (image, boxes) in enumerate(tiles):
@@ -153,7 +184,7 @@ def mosaic(
         shift = np.array([left, top, left, top], np.float32)
         moved = Boxes(boxes.xyxy * np.float32(scale) + shift, boxes.labels, boxes.ignore)
         placed.append(cut(moved, *size))
-    return canvas, join(placed)
+    return join(placed)
 
 
 def _lay(image: Pixels, canvas: Pixels, scale: float, left: float, top: float) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from yolo_dist.data.annotations import Boxes
-from yolo_dist.data.augment import AugmentConfig, augment, mosaic
+from yolo_dist.data.augment import AugmentConfig, augment, mosaic_into
 from yolo_dist.data.image import Letterbox, Pixels, decode_image, letterbox_into, plan_letterbox, reduction
 from yolo_dist.data.mixture import Images, Mixture, known_classes, same_source
 from yolo_dist.data.mixture_order import MixtureOrder
@@ -219,15 +219,11 @@ class _Job:
         if generator.random() < self.augment.mosaic:
             pool = same_source(self.shards, number, self.pool)
             partners = [self.shards[int(one)] for one in generator.choice(pool, size=3)]
-            tiles = [_tile(one, self.size) for one in (sample, *partners)]
-            image, boxes = mosaic(tiles, self.size, generator)
+            boxes = mosaic_into((_tile(one, self.size) for one in (sample, *partners)), canvas, generator)
             box = Letterbox(1.0, 0, 0, *self.size)
         else:
-            image = canvas
             boxes, box = _letterboxed(sample, canvas)
-        image, boxes = augment(image, boxes, self.augment, generator)
-        if image is not canvas:
-            canvas[:] = image
+        _, boxes = augment(canvas, boxes, self.augment, generator, in_place=True)
         return boxes, box
 
 
