@@ -100,16 +100,18 @@ def test_cutting_keeps_labels_and_ignore_with_their_boxes() -> None:
     assert (kept.labels.tolist(), kept.ignore.tolist()) == ([4], [True])
 
 
-@pytest.mark.parametrize("rgb", [(200, 40, 40), (30, 180, 90), (90, 90, 200)])
-def test_colour_changes_are_products_in_hsv(rgb: tuple[int, int, int]) -> None:
-    image = np.full((4, 4, 3), rgb, np.uint8)
-    config = AugmentConfig(hue=0.1, saturation=0.4, value=0.3)
-    changed = jitter_colour(image, config, np.random.default_rng(5))
-    factors = 1 + np.random.default_rng(5).uniform(-1, 1, 3) * (0.1, 0.4, 0.3)
+@pytest.mark.parametrize("seed", [5, 6, 7, 8, 9])
+@pytest.mark.parametrize("hue_change", [0.1, 1.0])
+@pytest.mark.parametrize("rgb", [(200, 40, 40), (30, 180, 90), (90, 90, 200), (200, 40, 60)])
+def test_colour_changes_are_products_in_hsv(rgb: tuple[int, int, int], hue_change: float, seed: int) -> None:
+    image = np.full((4, 40, 3), rgb, np.uint8)
+    config = AugmentConfig(hue=hue_change, saturation=0.4, value=0.3)
+    changed = jitter_colour(image, config, np.random.default_rng(seed))
+    factors = 1 + np.random.default_rng(seed).uniform(-1, 1, 3) * (hue_change, 0.4, 0.3)
     before = np.array(colorsys.rgb_to_hsv(*(value / 255 for value in rgb)))
     hue, saturation, value = before * factors
     expected = np.array(colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1))) * 255
-    np.testing.assert_allclose(changed[0, 0], expected, atol=8)
+    np.testing.assert_allclose(changed, np.broadcast_to(expected, changed.shape), atol=8)
 
 
 def test_colour_changes_leave_grey_images_grey() -> None:

@@ -89,18 +89,21 @@ def flip(image: Pixels, boxes: Boxes, canvas: Pixels | None = None) -> tuple[Pix
 def jitter_colour(
     image: Pixels, config: AugmentConfig, generator: np.random.Generator, canvas: Pixels | None = None
 ) -> Pixels:
-    """Hue, saturation and value each multiplied by a random factor, through lookup tables.
+    """Hue, saturation and value each multiplied by a random factor.
 
     Into a canvas of the image's size if there is one, which may be the image.
     """
     canvas = np.empty_like(image) if canvas is None else canvas
     factors = 1 + generator.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
+    fits = factors[0] * 179 <= 255  # a hue of more than a full turn is fine on the way back to RGB
+    products = np.diag(factors if fits else [1, *factors[1:]]).astype(np.float32)
     hues = (np.arange(256) * factors[0] % 180).astype(np.uint8)
     rows = max(1, STRIP // image.shape[1])
     for top in range(0, len(image), rows):
-        hue, saturation, value = cv2.split(cv2.cvtColor(image[top : top + rows], cv2.COLOR_RGB2HSV))
-        products = [cv2.convertScaleAbs(saturation, alpha=factors[1]), cv2.convertScaleAbs(value, alpha=factors[2])]
-        cv2.cvtColor(cv2.merge([cv2.LUT(hue, hues), *products]), cv2.COLOR_HSV2RGB, dst=canvas[top : top + rows])
+        hsv = cv2.cvtColor(image[top : top + rows], cv2.COLOR_RGB2HSV)
+        if not fits:
+            cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), hues), hsv, 0)
+        cv2.cvtColor(cv2.transform(hsv, products), cv2.COLOR_HSV2RGB, dst=canvas[top : top + rows])
     return canvas
 
 
