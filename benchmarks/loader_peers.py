@@ -17,6 +17,8 @@ Run: make bench-peers, or python benchmarks/loader_peers.py [--source FOLDER] [-
 """
 
 import argparse
+import shlex
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -131,7 +133,7 @@ def main() -> None:
         "loader_peers",
         {
             "what": f"{len(shards)} JPEGs, {megabytes} MB, into {SIZE[0]}×{SIZE[1]}; each process on a core of its own",
-            "command": "python benchmarks/loader_peers.py",
+            "command": shlex.join(["python", *sys.argv]),
             "peers": [
                 *versions("torch", "webdataset", "ray"),
                 f"{', '.join(own_versions)} in an environment of its own",

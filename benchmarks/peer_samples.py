@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import torch
 
 from yolo_dist.data.annotations import Boxes
-from yolo_dist.data.augment import AugmentConfig, augment, mosaic_into
+from yolo_dist.data.augment import AugmentConfig, augment
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.image import Pixels, decode_image, letterbox_into, plan_letterbox, reduction
+from yolo_dist.data.mosaic import mosaic_into
 from yolo_dist.data.scenes import CLASSES, SceneSettings
 from yolo_dist.data.shards import Sample, ShardSet, open_split
 

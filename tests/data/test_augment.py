@@ -18,10 +18,10 @@ from yolo_dist.data.augment import (
     cut,
     flip,
     jitter_colour,
-    mosaic,
     random_affine,
 )
 from yolo_dist.data.image import Pixels
+from yolo_dist.data.mosaic import mosaic, mosaic_into
 from yolo_dist.errors import ConfigError
 
 OFF = AugmentConfig(mosaic=0, hue=0, saturation=0, value=0, flip=0)
@@ -100,22 +100,55 @@ def test_cutting_keeps_labels_and_ignore_with_their_boxes() -> None:
     assert (kept.labels.tolist(), kept.ignore.tolist()) == ([4], [True])
 
 
-@pytest.mark.parametrize("rgb", [(200, 40, 40), (30, 180, 90), (90, 90, 200)])
-def test_colour_changes_are_products_in_hsv(rgb: tuple[int, int, int]) -> None:
-    image = np.full((4, 4, 3), rgb, np.uint8)
-    config = AugmentConfig(hue=0.1, saturation=0.4, value=0.3)
-    changed = jitter_colour(image, config, np.random.default_rng(5))
-    factors = 1 + np.random.default_rng(5).uniform(-1, 1, 3) * (0.1, 0.4, 0.3)
+@pytest.mark.parametrize("seed", [5, 6, 7, 8, 9])
+@pytest.mark.parametrize("hue_change", [0.1, 1.0])
+@pytest.mark.parametrize("rgb", [(200, 40, 40), (30, 180, 90), (90, 90, 200), (200, 40, 60)])
+def test_colour_changes_are_products_in_hsv(rgb: tuple[int, int, int], hue_change: float, seed: int) -> None:
+    image = np.full((4, 40, 3), rgb, np.uint8)
+    config = AugmentConfig(hue=hue_change, saturation=0.4, value=0.3)
+    changed = jitter_colour(image, config, np.random.default_rng(seed))
+    factors = 1 + np.random.default_rng(seed).uniform(-1, 1, 3) * (hue_change, 0.4, 0.3)
     before = np.array(colorsys.rgb_to_hsv(*(value / 255 for value in rgb)))
     hue, saturation, value = before * factors
     expected = np.array(colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1))) * 255
-    np.testing.assert_allclose(changed[0, 0], expected, atol=8)
+    np.testing.assert_allclose(changed, np.broadcast_to(expected, changed.shape), atol=8)
 
 
 def test_colour_changes_leave_grey_images_grey() -> None:
     image = np.repeat(np.arange(0, 250, 10, dtype=np.uint8)[:, None, None], 3, axis=2)
     changed = jitter_colour(image, AugmentConfig(), np.random.default_rng(1))
     assert (changed == changed[:, :, :1]).all()
+
+
+@pytest.mark.parametrize("hue", [0.0138, 1.0])
+def test_the_change_of_colours_in_a_row_does_not_depend_on_its_place(hue: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (700, 300, 3)).astype(np.uint8)
+    config = AugmentConfig(hue=hue)
+    changed = jitter_colour(image, config, np.random.default_rng(2))
+    rows = [jitter_colour(image[row : row + 1], config, np.random.default_rng(2)) for row in range(len(image))]
+    assert (changed == np.concatenate(rows)).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_augmenting_in_place_gives_the_same(seed: int) -> None:
+    config = AugmentConfig(degrees=10, translate=0.1, flip=0.5)
+    image = np.random.default_rng(seed).integers(0, 256, (90, 61, 3)).astype(np.uint8)
+    boxes, original = boxes_of((10, 20, 40, 60)), image.copy()
+    expected, expected_boxes = augment(image, boxes, config, np.random.default_rng(seed))
+    assert (image == original).all()
+    same, same_boxes = augment(image, boxes, config, np.random.default_rng(seed), in_place=True)
+    assert same is image
+    assert (image == expected).all()
+    np.testing.assert_array_equal(same_boxes.xyxy, expected_boxes.xyxy)
+
+
+def test_a_mosaic_overwrites_all_of_its_canvas() -> None:
+    tiles = [bright_object(30 * number, 40, (2, 2, 20, 20)) for number in (1, 2, 3, 4)]
+    expected, expected_boxes = mosaic(tiles, (96, 64), np.random.default_rng(3))
+    canvas = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    boxes = mosaic_into(iter(tiles), canvas, np.random.default_rng(3))
+    assert (canvas == expected).all()
+    np.testing.assert_array_equal(boxes.xyxy, expected_boxes.xyxy)
 
 
 def test_a_mosaic_holds_four_images_around_one_point() -> None:

@@ -3,8 +3,6 @@
 Defaults are the original's: mosaic always, colour and flip on, affine off.
 """
 
-from collections.abc import Iterable, Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +10,7 @@ from pydantic import Field
 
 from yolo_dist.config import Config
 from yolo_dist.data.annotations import Boxes
-from yolo_dist.data.image import PADDING, Pixels, plan_letterbox, resize_into
+from yolo_dist.data.image import PADDING, Pixels
 
 MIN_VISIBLE = 0.2
 """A box cut to less than this share of its area is dropped: what remains can hardly be recognised."""
@@ -91,18 +89,21 @@ def flip(image: Pixels, boxes: Boxes, canvas: Pixels | None = None) -> tuple[Pix
 def jitter_colour(
     image: Pixels, config: AugmentConfig, generator: np.random.Generator, canvas: Pixels | None = None
 ) -> Pixels:
-    """Hue, saturation and value each multiplied by a random factor, through lookup tables.
+    """Hue, saturation and value each multiplied by a random factor.
 
     Into a canvas of the image's size if there is one, which may be the image.
     """
     canvas = np.empty_like(image) if canvas is None else canvas
     factors = 1 + generator.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
+    fits = factors[0] * 179 <= 255  # a hue of more than a full turn is fine on the way back to RGB
+    products = np.diag(factors if fits else [1, *factors[1:]]).astype(np.float32)
     hues = (np.arange(256) * factors[0] % 180).astype(np.uint8)
     rows = max(1, STRIP // image.shape[1])
     for top in range(0, len(image), rows):
-        hue, saturation, value = cv2.split(cv2.cvtColor(image[top : top + rows], cv2.COLOR_RGB2HSV))
-        products = [cv2.convertScaleAbs(saturation, alpha=factors[1]), cv2.convertScaleAbs(value, alpha=factors[2])]
-        cv2.cvtColor(cv2.merge([cv2.LUT(hue, hues), *products]), cv2.COLOR_HSV2RGB, dst=canvas[top : top + rows])
+        hsv = cv2.cvtColor(image[top : top + rows], cv2.COLOR_RGB2HSV)
+        if not fits:
+            cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), hues), hsv, 0)
+        cv2.cvtColor(cv2.transform(hsv, products), cv2.COLOR_HSV2RGB, dst=canvas[top : top + rows])
     return canvas
 
 
@@ -145,65 +146,3 @@ def cut(boxes: Boxes, width: int, height: int) -> Boxes:
 
 def _areas(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1]), np.float32)
-
-
-def mosaic(
-    tiles: Iterable[tuple[Pixels, Boxes]], size: tuple[int, int], generator: np.random.Generator
-) -> tuple[Pixels, Boxes]:
-    """Four images around a random point (Bochkovskiy et al. 2020, "YOLOv4").
-
-    Each is scaled as a letterbox would scale it and laid with one corner on the point; what hangs over is cut off.
-
-    Args:
-        tiles: four images, uint8 RGB of any size, with boxes in their own pixels; in reading order.
-        size: (width, height) of the result.
-        generator: of the first tile's sample.
-
-    Returns:
-        uint8 [size[1], size[0], 3] and the boxes still visible.
-    """
-    canvas = np.empty((size[1], size[0], 3), np.uint8)
-    return canvas, mosaic_into(tiles, canvas, generator)
-
-
-def mosaic_into(tiles: Iterable[tuple[Pixels, Boxes]], canvas: Pixels, generator: np.random.Generator) -> Boxes:
-    """`mosaic` into an array that exists, uint8 [height, width, 3], all of which is overwritten; returns the boxes.
-
-    Tiles are taken one after another, so that they need not all be decoded at once.
-    """
-    size = canvas.shape[1], canvas.shape[0]
-    canvas[:] = PADDING
-    x, y = (int(side * share) for side, share in zip(size, generator.uniform(0.25, 0.75, 2), strict=True))
-    placed = []
-    for number, (image, boxes) in enumerate(tiles):
-        height, width = image.shape[:2]
-        scale = plan_letterbox(width, height, size).scale
-        left = float(x if number % 2 else x - width * scale)
-        top = float(y if number // 2 else y - height * scale)
-        _lay(image, canvas, scale, left, top)
-        shift = np.array([left, top, left, top], np.float32)
-        moved = Boxes(boxes.xyxy * np.float32(scale) + shift, boxes.labels, boxes.ignore)
-        placed.append(cut(moved, *size))
-    return join(placed)
-
-
-def _lay(image: Pixels, canvas: Pixels, scale: float, left: float, top: float) -> None:
-    """Scale the part of an image that lies on the canvas, and write it there."""
-    origin = np.array([left, top, left, top])
-    sides = np.array(image.shape[1::-1])
-    corners = origin + scale * np.array([0, 0, *sides])
-    window = np.clip(corners.round(), 0, np.tile(canvas.shape[1::-1], 2)).astype(int)
-    source = ((window - origin) / scale).round().astype(int)
-    start = np.clip(source[:2], 0, sides - 1)
-    end = np.clip(source[2:], start + 1, sides)
-    part = image[start[1] : end[1], start[0] : end[0]]
-    resize_into(part, canvas[window[1] : window[3], window[0] : window[2]])
-
-
-def join(parts: Sequence[Boxes]) -> Boxes:
-    """The boxes of several images as one set."""
-    return Boxes(
-        np.concatenate([part.xyxy for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.ignore for part in parts]),
-    )

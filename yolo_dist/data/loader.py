@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from yolo_dist.data.annotations import Boxes
-from yolo_dist.data.augment import AugmentConfig, augment, mosaic_into
+from yolo_dist.data.augment import AugmentConfig, augment
 from yolo_dist.data.image import Letterbox, Pixels, decode_image, letterbox_into, plan_letterbox, reduction
 from yolo_dist.data.mixture import Images, Mixture, known_classes, same_source
 from yolo_dist.data.mixture_order import MixtureOrder
+from yolo_dist.data.mosaic import mosaic_into
 from yolo_dist.data.order import EpochOrder, Order, sample_seed, share_of
 from yolo_dist.data.shards import Sample
 
