@@ -107,6 +107,7 @@ def main() -> None:
         )
         scenes = SceneSettings(images=40, seed=1, width=LARGE[0], height=LARGE[1])
         large = shards_of(arguments.large_source, Path(folder) / "large", scenes)
+        large_images = f"{len(large)} JPEGs of {large[0].width}×{large[0].height}"
         spawn = multiprocessing.get_context("spawn")
         decoding = {}
         for name, keep in ((AS_WORKERS, True), (BY_DEFAULT, False)):
@@ -114,7 +115,7 @@ def main() -> None:
                 decoding[name] = process.apply(decoding_race, (large, keep, arguments.rounds))
     show(title, result, LIMIT, "images/s per core")
     for name, one in decoding.items():
-        show(f"{len(large)} images of {large[0].width}×{large[0].height}, {name}", one, WHOLE, "images/s per core")
+        show(f"{large_images}, {name}", one, WHOLE, "images/s per core")
     ratios = {name: round(result.ratio(name, LIMIT), 3) for name in (PLAIN, LIGHT, MOSAIC)}
     what = "JPEGs in memory for the limit, Arrow shards for the loader; letterbox 416, batch 16, one thread, CPU time"
     path = publish_result(
@@ -124,7 +125,7 @@ def main() -> None:
             "images": title,
             "images_per_second": result.as_json(),
             "ratio_to_limit": ratios,
-            "large_images": f"{len(large)} JPEGs of {large[0].width}×{large[0].height}",
+            "large_images": large_images,
             "large_images_per_second": {name: one.as_json() for name, one in decoding.items()},
             "ratio_of_reduced_to_whole_decoding": {
                 name: round(one.ratio(REDUCED, WHOLE), 3) for name, one in decoding.items()
