@@ -12,7 +12,6 @@ import multiprocessing
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -68,8 +67,8 @@ def _convert_and_measure(source: Path, target: Path) -> int:
     return int(status["VmHWM"].removesuffix("kB")) * 1024
 
 
-def _jpegs(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg"))
+def jpegs(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
 
 
 def main() -> None:
@@ -80,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        originals = list(_jpegs(arguments.source))
+        originals = jpegs(arguments.source)
         total = make_dataset(root / "all", originals, arguments.images)
         make_dataset(root / "some", originals, arguments.images // 8)
 

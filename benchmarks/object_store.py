@@ -12,10 +12,9 @@ import statistics
 import sys
 import tempfile
 import time
-from itertools import cycle, islice
 from pathlib import Path
 
-from convert import CARD, DATA, make_dataset
+from convert import CARD, DATA, jpegs, make_dataset
 from measure import publish_result, race, show
 
 from yolo_dist.data.cache import FOLDER_VARIABLE
@@ -63,8 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        originals = [path for path in sorted(arguments.source.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
-        make_dataset(root / "in", list(islice(cycle(originals), arguments.images)), arguments.images)
+        make_dataset(root / "in", jpegs(arguments.source), arguments.images)
         os.environ[FOLDER_VARIABLE] = str(root / "cache")
         convert(CARD, root / "in", root / "local", "train", ConvertConfig())
         (root / "server").mkdir()

@@ -13,25 +13,32 @@ from typing import Any
 
 import numpy as np
 from measure import publish_result
+from numpy.typing import NDArray
 
-from yolo_dist.data.order import EpochOrder, batch_indices
+from yolo_dist.data.order import EpochOrder, share_of
 
 SAMPLES, SHARDS, WORKERS, BATCH_SIZE = 100_000_000, 1_500_000, 1024, 16_384
 STEPS = 200
 SHARD_SIZES = np.random.default_rng(0).multinomial(SAMPLES, np.full(SHARDS, 1 / SHARDS))
 
 
+def share(order: EpochOrder, step: int, rank: int) -> NDArray[np.int64]:
+    """One worker's samples of a global batch."""
+    batch = order.batch(step)
+    return batch[share_of(len(batch), rank, WORKERS)]
+
+
 def plan() -> EpochOrder:
     """An epoch up to its first batch."""
     order = EpochOrder(np.concatenate([[0], SHARD_SIZES.cumsum()]), BATCH_SIZE, seed=0, epoch=0)
-    batch_indices(order, 0, rank=0, world_size=WORKERS)
+    share(order, 0, rank=0)
     return order
 
 
 def steps(order: EpochOrder) -> None:
     """One worker's share, and its mosaic partners, of some steps in the middle of the epoch."""
     for step in range(order.steps // 2, order.steps // 2 + STEPS):
-        batch_indices(order, step, rank=WORKERS - 1, world_size=WORKERS)
+        share(order, step, rank=WORKERS - 1)
         order.pool(step)
 
 

@@ -108,7 +108,7 @@ def mosaic_item(samples: Sequence[Sample], generator: np.random.Generator) -> It
     """A mosaic of four samples with the default augmentation."""
     canvas = np.empty((SIZE[1], SIZE[0], 3), np.uint8)
     boxes = mosaic_into(map(_tile, samples), canvas, generator)
-    return augment(canvas, boxes, AugmentConfig(), generator, in_place=True)
+    return canvas, augment(canvas, boxes, AugmentConfig(), generator)
 
 
 def _tile(sample: Sample) -> Item:

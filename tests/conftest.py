@@ -3,9 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from object_store_server import ObjectStore, object_store
+
+if TYPE_CHECKING:
+    from yolo_dist.data.mixture import Mixture
 
 # Two threads that fight for a busy core are many times slower than one: torch reads this when it is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -59,3 +63,21 @@ def ray_session(s3_server: ObjectStore) -> Iterator[None]:
         connect(ClusterConfig(workers=2))
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def mixture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tiny datasets to mix, converted; made once, and changed by no test."""
+    from tiny_mixture import write_sources
+
+    folder = tmp_path_factory.mktemp("mixture")
+    write_sources(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mixture(mixture_folder: Path) -> "Mixture":
+    """Their training splits as one."""
+    from tiny_mixture import open_mixture
+
+    return open_mixture(mixture_folder)

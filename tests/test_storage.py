@@ -12,7 +12,7 @@ from upath import UPath
 
 from yolo_dist.errors import ConfigError, StorageError
 from yolo_dist.object_store import is_remote, require_reachable
-from yolo_dist.storage import local_copy, location, publish, publish_folder, sha256
+from yolo_dist.storage import local_copy, location, publish, publish_folder, remove, sha256
 
 MARKER = "done.json"
 
@@ -221,3 +221,13 @@ def test_a_store_without_credentials_is_an_error_that_names_its_url(monkeypatch:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StorageError, match=r"^s3://bucket/model: cannot be used: .*AWS_ACCESS_KEY_ID"):
         require_reachable(location(UPath("s3://bucket/model", skip_instance_cache=True)))
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_a_folder_is_removed_wherever_it_is_and_a_missing_one_is_no_error(scheme: str, tmp_path: Path) -> None:
+    folder = UPath(f"{scheme}{tmp_path}/checkpoints")
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "state.pt").write_bytes(b"state")
+    remove(folder)
+    assert not folder.exists()
+    remove(folder)

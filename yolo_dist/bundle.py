@@ -19,7 +19,7 @@ from yolo_dist.darknet.cfg import Cfg, Yolo, format_cfg, parse_cfg, read_cfg
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import load_weights, save_weights
 from yolo_dist.errors import BundleCorrupt, CfgError, ConfigError, ModelError
-from yolo_dist.object_store import require_reachable
+from yolo_dist.object_store import persistently
 from yolo_dist.storage import Url, local_copy, location, publish_folder, sha256
 
 CFG_FILE, WEIGHTS_FILE, RECORD_FILE = "model.cfg", "model.weights", "bundle.json"
@@ -101,10 +101,10 @@ def read_record(url: Url) -> tuple[BundleRecord, str]:
         StorageError: its store cannot be reached.
     """
     path = location(url) / RECORD_FILE
-    require_reachable(path)
-    if not path.is_file():
-        raise BundleCorrupt(f"{url}: no {RECORD_FILE} there; --model takes the folder of a bundle")
-    content = path.read_bytes()
+    try:
+        content = persistently(path, path.read_bytes)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise BundleCorrupt(f"{url}: no {RECORD_FILE} there; --model takes the folder of a bundle") from None
     try:
         return BundleRecord.model_validate_json(content), _fingerprint(content)
     except ValidationError as error:

@@ -21,8 +21,7 @@ from yolo_dist.model import build_model
 from yolo_dist.recipe import PruneStage, Recipe, TrainStage
 from yolo_dist.report import build_report
 from yolo_dist.stages import StageContext, collect, prune_stage, read_evaluation, train_stage
-from yolo_dist.storage import location, publish
-from yolo_dist.train.cluster import remove
+from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.tracking import say
 
 RESULT_FORMAT = 2

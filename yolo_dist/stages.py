@@ -15,8 +15,8 @@ from yolo_dist.data.loader import Loader
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.evaluate.samples import METRICS_FILE
-from yolo_dist.storage import local_copy, publish, publish_folder
-from yolo_dist.train.cluster import ClusterConfig, remove
+from yolo_dist.storage import local_copy, publish, publish_folder, remove
+from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ray_trainer import (
     BUNDLE_FOLDER,

@@ -84,6 +84,18 @@ def publish_file(path: UPath) -> Iterator[Path]:
             file.replace(path.path)
 
 
+def remove(path: UPath) -> None:
+    """Delete a file, or a folder with all that is in it, wherever it is, if it exists."""
+    if not path.exists():
+        return
+    if is_remote(path):
+        path.fs.rm(path.path, recursive=True)
+    elif path.is_dir():
+        shutil.rmtree(path.path)
+    else:
+        path.unlink()
+
+
 @contextmanager
 def local_copy(path: UPath) -> Iterator[Path]:
     """A file or folder as a local path: itself where it is local, a temporary download elsewhere."""

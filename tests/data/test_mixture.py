@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_mixture import JOINT, open_mixture, write_sources
+from tiny_mixture import JOINT, open_mixture
 from upath import UPath
 
 from yolo_dist.data.annotations import ANY_CLASS, Boxes
@@ -23,25 +23,13 @@ MOSAIC = AugmentConfig(mosaic=1)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mixture")
-    write_sources(folder)
-    return folder
+def street(mixture_folder: Path) -> ShardSet:
+    return open_split(mixture_folder / "shards" / "street", "train")
 
 
 @pytest.fixture(scope="module")
-def mixture(folder: Path) -> Mixture:
-    return open_mixture(folder)
-
-
-@pytest.fixture(scope="module")
-def street(folder: Path) -> ShardSet:
-    return open_split(folder / "shards" / "street", "train")
-
-
-@pytest.fixture(scope="module")
-def home(folder: Path) -> ShardSet:
-    return open_split(folder / "shards" / "home", "train")
+def home(mixture_folder: Path) -> ShardSet:
+    return open_split(mixture_folder / "shards" / "home", "train")
 
 
 def sources_in(batch: Batch) -> list[str]:
@@ -71,7 +59,7 @@ def test_labels_are_positions_in_the_joint_classes(mixture: Mixture) -> None:
 
 def test_regions_of_any_class_stay(mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
     region = Boxes(np.array([[0, 0, 9, 9]], np.float32), np.array([ANY_CLASS], np.int32), np.array([True]))
-    monkeypatch.setattr(ShardSet, "__getitem__", lambda *_: Sample("a", b"", 9, 9, region))
+    monkeypatch.setattr(ShardSet, "sample", lambda *_: Sample("a", b"", 9, 9, region))
     assert mixture[8].boxes.labels.tolist() == [ANY_CLASS]
 
 
@@ -87,15 +75,15 @@ def test_one_dataset_travels_as_its_url(street: ShardSet) -> None:
     assert open_images(place).fingerprint == street.fingerprint
 
 
-def test_the_fingerprint_tells_mixtures_apart_but_not_where_they_lie(folder: Path, mixture: Mixture) -> None:
-    assert open_mixture(folder, weights=(0.5, 0.5)).fingerprint != mixture.fingerprint
-    assert open_mixture(folder, split="val").fingerprint != mixture.fingerprint
-    moved = folder.parent / "elsewhere"
-    moved.symlink_to(folder)
+def test_the_fingerprint_tells_mixtures_apart_but_not_where_they_lie(mixture_folder: Path, mixture: Mixture) -> None:
+    assert open_mixture(mixture_folder, weights=(0.5, 0.5)).fingerprint != mixture.fingerprint
+    assert open_mixture(mixture_folder, split="val").fingerprint != mixture.fingerprint
+    moved = mixture_folder.parent / "elsewhere"
+    moved.symlink_to(mixture_folder)
     assert open_mixture(moved).fingerprint == mixture.fingerprint
 
 
-def test_shards_of_other_classes_than_the_plan_has_are_refused(folder: Path, mixture: Mixture) -> None:
+def test_shards_of_other_classes_than_the_plan_has_are_refused(mixture_folder: Path, mixture: Mixture) -> None:
     joint = mixture.plan.classes
     wrong = type(joint)(joint.names, (joint.numbers[0][:1], joint.numbers[1]))
     with pytest.raises(DataError, match="street/train: has 2 classes, its card 1; convert it again"):
@@ -182,7 +170,9 @@ def test_evaluation_takes_every_image_of_every_source_once(mixture: Mixture) -> 
     assert all(batch.known is not None and len(batch.known) == len(batch) for batch in batches)
 
 
-def test_where_all_sources_label_all_classes_nothing_is_said(folder: Path, mixture: Mixture, street: ShardSet) -> None:
+def test_where_all_sources_label_all_classes_nothing_is_said(
+    mixture_folder: Path, mixture: Mixture, street: ShardSet
+) -> None:
     one = mixture.plan.sources[0]
     joint = type(mixture.plan.classes)(street.classes, (np.arange(2, dtype=np.int32),) * 2)
     twice = Mixture.open(type(mixture.plan)((one, one), joint))
@@ -190,13 +180,13 @@ def test_where_all_sources_label_all_classes_nothing_is_said(folder: Path, mixtu
 
 
 def test_a_mixture_in_an_object_store_gives_the_batches_of_one_on_a_disk(
-    folder: Path, mixture: Mixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mixture_folder: Path, mixture: Mixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("YOLO_DIST_CACHE", str(tmp_path / "cache"))
     store = UPath(f"memory://{tmp_path.name}")
-    for path in (folder / "shards").rglob("*"):
+    for path in (mixture_folder / "shards").rglob("*"):
         if path.is_file():
-            (store / path.relative_to(folder / "shards").as_posix()).write_bytes(path.read_bytes())
+            (store / path.relative_to(mixture_folder / "shards").as_posix()).write_bytes(path.read_bytes())
     sources = [ShardSet.open(store / name / "train") for name in ("street", "home")]
     here, there = (Loader(images, SIZE, 4).batches(1) for images in (mixture, Mixture(mixture.plan, sources)))
     assert all(bool((one.images == other.images).all()) for one, other in zip(here, there, strict=True))

@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from yolo_dist.data.mixture_order import MixtureOrder, apportion
-from yolo_dist.data.order import EpochOrder, batch_indices
+from yolo_dist.data.order import EpochOrder, share_of
 
 Starts = NDArray[np.int64]
+
+
+def batch_indices(order: MixtureOrder, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
+    """One rank's share of a global batch."""
+    batch = order.batch(step)
+    return batch[share_of(len(batch), rank, world_size)]
 
 
 def starts_of(rows: list[int]) -> Starts:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from yolo_dist.data.order import EpochOrder, batch_indices, sample_seed
+from yolo_dist.data.order import EpochOrder, sample_seed, share_of
 
 
 def starts_of(rows: list[int]) -> NDArray[np.int64]:
@@ -26,6 +26,12 @@ orders = st.builds(
 
 def shard_of(order: EpochOrder, samples: NDArray[np.int64]) -> set[int]:
     return {int(shard) for shard in np.searchsorted(order.starts, samples, side="right") - 1}
+
+
+def batch_indices(order: EpochOrder, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
+    """One rank's share of a global batch."""
+    batch = order.batch(step)
+    return batch[share_of(len(batch), rank, world_size)]
 
 
 def stream(order: EpochOrder, world_size: int, start: int = 0, stop: int | None = None) -> list[int]:

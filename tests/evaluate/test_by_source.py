@@ -13,7 +13,6 @@ import tiny
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from tiny_mixture import open_mixture, write_sources
 from upath import UPath
 
 from yolo_dist.darknet.network import Network, initialize
@@ -32,18 +31,6 @@ from yolo_dist.evaluate.samples import METRICS_FILE, save_evaluation
 SIZE = (64, 64)
 SQUARE, DISC, TRIANGLE = range(3)
 STREET, HOME = range(6), range(6, 16)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mixture")
-    write_sources(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def mixture(folder: Path) -> Mixture:
-    return open_mixture(folder)
 
 
 @pytest.fixture(scope="module")

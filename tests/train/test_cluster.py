@@ -11,7 +11,7 @@ from upath import UPath
 
 from yolo_dist.config import validate
 from yolo_dist.errors import ConfigError, NonFiniteLoss, ShardCorrupt, TrainError, YoloDistError
-from yolo_dist.train.cluster import ClusterConfig, connect, remove, run_on_workers
+from yolo_dist.train.cluster import ClusterConfig, connect, run_on_workers
 from yolo_dist.train.workers import Workers
 
 HERE = ClusterConfig(workers=0)
@@ -113,13 +113,3 @@ def test_more_than_this_machine_has_is_refused_before_anything_waits_for_it(
 def test_wrong_settings_are_refused_by_name(values: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"^cluster: {next(iter(values))}"):
         validate(ClusterConfig, values, "cluster")
-
-
-@pytest.mark.parametrize("scheme", ["", "memory://"])
-def test_a_folder_is_removed_wherever_it_is_and_a_missing_one_is_no_error(scheme: str, tmp_path: Path) -> None:
-    folder = UPath(f"{scheme}{tmp_path}/checkpoints")
-    (folder / "inner").mkdir(parents=True)
-    (folder / "inner" / "state.pt").write_bytes(b"state")
-    remove(folder)
-    assert not folder.exists()
-    remove(folder)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_mixture import JOINT, open_mixture, write_sources
+from tiny_mixture import JOINT, open_mixture
 from tiny_training import SIZE, tiny_network, training, without_batch_norm
 from torch import Tensor
 from upath import UPath
@@ -20,18 +20,6 @@ from yolo_dist.train.loss import DetectionLoss, Loss
 from yolo_dist.train.ray_trainer import EvaluateJob, TrainJob, train_on_workers
 from yolo_dist.train.tracking import read_metrics
 from yolo_dist.train.workers import Workers
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mixture")
-    write_sources(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def mixture(folder: Path) -> Mixture:
-    return open_mixture(folder)
 
 
 def test_the_loss_falls(mixture: Mixture) -> None:
@@ -88,17 +76,17 @@ def test_the_loss_is_told_what_each_images_source_knows(mixture: Mixture, monkey
     assert [(rows.count(street), rows.count(home)) for rows in seen] == [(6, 2), (6, 2)]
 
 
-def test_images_for_statistics_come_from_all_sources_by_weight(folder: Path, mixture: Mixture) -> None:
+def test_images_for_statistics_come_from_all_sources_by_weight(mixture_folder: Path, mixture: Mixture) -> None:
     found = images_of(mixture, SIZE, 8)
-    street, home = (open_split(folder / "shards" / name, "train") for name in ("street", "home"))
+    street, home = (open_split(mixture_folder / "shards" / name, "train") for name in ("street", "home"))
     expected = torch.cat([images_of(street, SIZE, 6), images_of(home, SIZE, 2)])
     assert torch.equal(found, expected)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")
-def test_two_workers_train_on_a_mixture_and_measure_it(folder: Path, tmp_path: Path, ray_session: None) -> None:
+def test_two_workers_train_on_a_mixture_and_measure_it(mixture_folder: Path, tmp_path: Path, ray_session: None) -> None:
     Bundle(tiny_network(), JOINT, SIZE).save(tmp_path / "start")
-    train, validation = (open_mixture(folder, split).plan for split in ("train", "val"))
+    train, validation = (open_mixture(mixture_folder, split).plan for split in ("train", "val"))
     start = EvaluateJob(str(tmp_path / "start"), validation, str(tmp_path / "out"))
     config = training(epochs=2, evaluate_every=1)
     job = TrainJob(start, train, config, str(tmp_path / "metrics.jsonl"), run="run", stage="base")

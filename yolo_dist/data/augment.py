@@ -51,30 +51,26 @@ class AugmentConfig(Config):
         return any((self.hue, self.saturation, self.value))
 
 
-def augment(
-    image: Pixels, boxes: Boxes, config: AugmentConfig, generator: np.random.Generator, *, in_place: bool = False
-) -> tuple[Pixels, Boxes]:
-    """Affine, colour and flip, for an image in the network's input size (mosaic comes before).
+def augment(image: Pixels, boxes: Boxes, config: AugmentConfig, generator: np.random.Generator) -> Boxes:
+    """Affine, colour and flip, in place, for an image in the network's input size (mosaic comes before).
 
     Args:
-        image: uint8 RGB [h, w, 3].
+        image: uint8 RGB [h, w, 3]; changed.
         boxes: in its pixels.
         config: how much.
         generator: of this sample.
-        in_place: write the result over the image, which else stays as it is.
 
     Returns:
-        uint8 [h, w, 3] and the boxes still visible.
+        The boxes still visible.
     """
-    canvas = image if in_place else np.empty_like(image)
     if config.has_affine:
         matrix = random_affine(image.shape[1], image.shape[0], config, generator)
-        image, boxes = affine(image.copy() if in_place else image, boxes, matrix, canvas)
+        _, boxes = affine(image.copy(), boxes, matrix, image)
     if config.has_colour:
-        image = jitter_colour(image, config, generator, canvas)
+        jitter_colour(image, config, generator, image)
     if generator.random() < config.flip:
-        image, boxes = flip(image, boxes, canvas)
-    return image, boxes
+        _, boxes = flip(image, boxes, image)
+    return boxes
 
 
 def flip(image: Pixels, boxes: Boxes, canvas: Pixels | None = None) -> tuple[Pixels, Boxes]:

@@ -23,6 +23,7 @@ from yolo_dist.storage import sha256
 FOLDER_VARIABLE, SIZE_VARIABLE = "YOLO_DIST_CACHE", "YOLO_DIST_CACHE_GIB"
 DEFAULT_FOLDER, DEFAULT_GIB = "~/.cache/yolo-dist/shards", 32.0
 SHARD, PART, LOCK = ".arrow", ".part", ".lock"
+HASH_DIGITS = 64
 FETCHES = 2
 """Downloads of a shard before its hash counts as wrong in the store."""
 
@@ -48,7 +49,7 @@ class ShardCache:
 
     Attributes:
         folder: of the files; others in it are never touched.
-        limit: bytes that all shards may take, beside those that are being downloaded.
+        limit: bytes that all shards may take, those that are being downloaded included.
     """
 
     folder: Path
@@ -65,7 +66,7 @@ class ShardCache:
         folder, size = os.environ.get(FOLDER_VARIABLE, DEFAULT_FOLDER), os.environ.get(SIZE_VARIABLE, str(DEFAULT_GIB))
         try:
             return cls(Path(folder).expanduser().absolute(), int(float(size) * 2**30))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise StorageError(f"{SIZE_VARIABLE} is {size!r}, not a number of gibibytes") from None
 
     def get(self, remote: UPath, record: ShardRecord, release: Callable[[], bool] = lambda: False) -> CachedShard:
@@ -127,7 +128,8 @@ class ShardCache:
             try:
                 if path.exists():
                     return True
-                self._make_room(record.bytes, release)
+                os.truncate(lock, record.bytes)  # takes no space, and tells all processes how much will be taken
+                self._make_room(record, release)
                 self._fetch(remote, part, release)
                 if matches := _matches(part, record):
                     part.replace(path)
@@ -153,33 +155,32 @@ class ShardCache:
             else:
                 return
 
-    def _make_room(self, size: int, release: Callable[[], bool]) -> None:
-        """Delete what killed processes left, and what was not used for longest until `size` more bytes fit."""
-        for path in self.folder.iterdir():
-            if path.suffix in (PART, LOCK):
-                _delete_unused(path)
-        while (excess := self.used() + size - self.limit) > 0:
+    def _make_room(self, record: ShardRecord, release: Callable[[], bool]) -> None:
+        """Delete what killed processes left, and what was not used for longest, until what is reserved fits."""
+        for path, _ in self._files(PART, LOCK):
+            _delete_unused(path)
+        while (excess := self.used() - self.limit) > 0:
             if excess > self._delete_oldest(excess) and not release():
                 raise StorageError(
-                    f"{self.folder}: no room for {size:,} more bytes: {SIZE_VARIABLE} is {self.limit / 2**30:g}, and "
-                    "all shards there are in use; allow more"
+                    f"{self.folder}: no room for {record.bytes:,} more bytes: {SIZE_VARIABLE} is "
+                    f"{self.limit / 2**30:g}, and all shards there are in use; allow more"
                 )
 
     def used(self) -> int:
-        """Bytes that the shards take now."""
-        return sum(facts.st_size for _, facts in self._files())
+        """Bytes that the shards take now, or will when they are downloaded."""
+        return sum(facts.st_size for _, facts in self._files(SHARD, LOCK))
 
     def _delete_oldest(self, enough: int) -> int:
         """Delete shards that nobody reads until `enough` bytes are free; gives how many became so."""
         freed = 0
-        for path, facts in sorted(self._files(), key=lambda item: item[1].st_atime_ns):
+        for path, facts in sorted(self._files(SHARD), key=lambda item: item[1].st_atime_ns):
             if freed < enough and _delete_unused(path):
                 freed += facts.st_size
         return freed
 
-    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+    def _files(self, *suffixes: str) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.suffix in (SHARD, PART) and len(path.stem) == 64:
+            if path.suffix in suffixes and len(path.stem) == HASH_DIGITS:
                 with suppress(FileNotFoundError):
                     yield path, path.stat()
 

@@ -224,8 +224,7 @@ class _Job:
             box = Letterbox(1.0, 0, 0, *self.size)
         else:
             boxes, box = _letterboxed(sample, canvas)
-        _, boxes = augment(canvas, boxes, self.augment, generator, in_place=True)
-        return boxes, box
+        return augment(canvas, boxes, self.augment, generator), box
 
 
 def _letterboxed(sample: Sample, canvas: Pixels) -> tuple[Boxes, Letterbox]:

@@ -8,7 +8,7 @@ from upath import UPath
 
 from yolo_dist.config import Config, validate
 from yolo_dist.errors import DataError
-from yolo_dist.object_store import require_reachable
+from yolo_dist.object_store import persistently
 
 MANIFEST = "manifest.json"
 
@@ -68,9 +68,8 @@ def read_manifest(folder: UPath) -> Manifest:
         ConfigError: its keys are not those of a manifest.
     """
     path = folder / MANIFEST
-    require_reachable(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(persistently(path, lambda: path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DataError(f"{path}: no finished conversion is here; run yolo-dist convert") from None
     except ValueError as error:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.joint_classes import JointClasses
-from yolo_dist.data.shards import OPEN_SHARDS, Sample, ShardSet
+from yolo_dist.data.shard_file import Sample, SampleSequence
+from yolo_dist.data.shards import OPEN_SHARDS, ShardSet
 from yolo_dist.errors import DataError
 
 
@@ -42,7 +43,7 @@ class MixturePlan:
     classes: JointClasses
 
 
-class Mixture(Sequence[Sample]):
+class Mixture(SampleSequence):
     """The images of several shard sets as one sequence, with joint labels and ids that begin with the source's name.
 
     Safe to read from several threads. Pickles as its plan.
@@ -125,23 +126,16 @@ class Mixture(Sequence[Sample]):
     def __len__(self) -> int:
         return int(self.bounds[-1])
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = int(index) + len(self) if index < 0 else int(index)
-        if not 0 <= number < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
+    def sample(self, number: int) -> Sample:
+        """Image `number`, from 0, with joint labels and its source's name in its id."""
         source = int(self.source_of(np.array(number)))
-        sample = self.sources[source][number - int(self.bounds[source])]
+        sample = self.sources[source].sample(number - int(self.bounds[source]))
         boxes = sample.boxes
         return replace(
             sample,
             image_id=f"{self.names[source]}/{sample.image_id}",
             boxes=Boxes(boxes.xyxy, self.plan.classes.joint_labels(source, boxes.labels), boxes.ignore),
         )
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[number] for number in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, tuple[MixturePlan]]:
         return Mixture.open, (self.plan,)

@@ -9,29 +9,19 @@ from yolo_dist.data.augment import cut
 from yolo_dist.data.image import PADDING, Pixels, plan_letterbox, resize_into
 
 
-def mosaic(
-    tiles: Iterable[tuple[Pixels, Boxes]], size: tuple[int, int], generator: np.random.Generator
-) -> tuple[Pixels, Boxes]:
+def mosaic_into(tiles: Iterable[tuple[Pixels, Boxes]], canvas: Pixels, generator: np.random.Generator) -> Boxes:
     """Four images around a random point.
 
     Each is scaled as a letterbox would scale it and laid with one corner on the point; what hangs over is cut off.
 
     Args:
-        tiles: four images, uint8 RGB of any size, with boxes in their own pixels; in reading order.
-        size: (width, height) of the result.
+        tiles: four images, uint8 RGB of any size, with boxes in their own pixels; in reading order. They are taken one
+            after another, so that they need not all be decoded at once.
+        canvas: uint8 [height, width, 3], all of which is overwritten.
         generator: of the first tile's sample.
 
     Returns:
-        uint8 [size[1], size[0], 3] and the boxes still visible.
-    """
-    canvas = np.empty((size[1], size[0], 3), np.uint8)
-    return canvas, mosaic_into(tiles, canvas, generator)
-
-
-def mosaic_into(tiles: Iterable[tuple[Pixels, Boxes]], canvas: Pixels, generator: np.random.Generator) -> Boxes:
-    """`mosaic` into an array that exists, uint8 [height, width, 3], all of which is overwritten; returns the boxes.
-
-    Tiles are taken one after another, so that they need not all be decoded at once.
+        The boxes still visible.
     """
     size = canvas.shape[1], canvas.shape[0]
     canvas[:] = PADDING

@@ -178,18 +178,12 @@ class EpochOrder:
         return shuffled
 
 
-def batch_indices(order: Order, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
-    """Sample numbers of one rank's share of global batch `step`, int64 [about batch / world_size].
+def share_of(count: int, rank: int, world_size: int) -> slice:
+    """Which of the `count` samples of a global batch are one rank's, about count / world_size.
 
-    Concatenated over ranks this is the same array for every world size: that is the promise. Shares differ by at most
+    Concatenated over ranks the shares are the batch for every world size: that is the promise. They differ by at most
     one sample; where there are more ranks than samples some are empty.
     """
-    batch = order.batch(step)
-    return batch[share_of(len(batch), rank, world_size)]
-
-
-def share_of(count: int, rank: int, world_size: int) -> slice:
-    """Which of the `count` samples of a global batch are one rank's."""
     return slice(count * rank // world_size, count * (rank + 1) // world_size)
 
 

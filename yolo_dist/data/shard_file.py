@@ -1,5 +1,7 @@
 """One shard: an Arrow IPC file of one record batch, one row an image, written in one pass and read where it lies."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,25 @@ class Sample:
     height: int
     boxes: Boxes
     shard: str = ""
+
+
+class SampleSequence(Sequence[Sample], ABC):
+    """Numbered images, as a sequence has them; a subclass says how many there are and gives each."""
+
+    @abstractmethod
+    def sample(self, number: int) -> Sample:
+        """Image `number`, from 0."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.sample(number) for number in range(*index.indices(len(self)))]
+        number = int(index) + len(self) if index < 0 else int(index)
+        if not 0 <= number < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        return self.sample(number)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.sample(number) for number in range(len(self)))
 
 
 def write_shard_file(

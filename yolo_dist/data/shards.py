@@ -5,7 +5,7 @@ A split is a folder: `manifest.json`, written last, and `shard-00000.arrow`, `sh
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate, islice
 from pathlib import Path
@@ -20,9 +20,9 @@ from yolo_dist.data.cache import CachedShard, ShardCache
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord, read_manifest
 from yolo_dist.data.order import WINDOW_SHARDS
 from yolo_dist.data.prefetch import Prefetcher
-from yolo_dist.data.shard_file import Sample, ShardFile
+from yolo_dist.data.shard_file import Sample, SampleSequence, ShardFile
 from yolo_dist.errors import DataError, ShardCorrupt
-from yolo_dist.object_store import is_remote, reaching, require_reachable
+from yolo_dist.object_store import is_remote, persistently, reaching
 from yolo_dist.storage import location, sha256
 
 __all__ = ["MANIFEST", "Manifest", "Sample", "ShardSet", "converted_splits", "open_split"]
@@ -32,7 +32,7 @@ OPEN_SHARDS = 2 * WINDOW_SHARDS + 2
 """Files that are mapped at a time: those of two windows, and two for who reads in between."""
 
 
-class ShardSet(Sequence[Sample]):
+class ShardSet(SampleSequence):
     """The images of a converted split, in order, read where they lie.
 
     Safe to read from several threads. Pickles as its URL. Shards of an object store are read from this machine's cache.
@@ -75,17 +75,10 @@ class ShardSet(Sequence[Sample]):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = int(index) + len(self) if index < 0 else int(index)
-        if not 0 <= number < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
+    def sample(self, number: int) -> Sample:
+        """Image `number`, from 0; a view into the mapped file."""
         shard = int(np.searchsorted(self.starts, number, side="right")) - 1
         return self._shard(shard)[number - int(self.starts[shard])]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[number] for number in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, tuple[UPath]]:
         return ShardSet.open, (self.folder,)
@@ -134,7 +127,7 @@ class ShardSet(Sequence[Sample]):
     def _fetch(self, number: int) -> None:
         record = self.manifest.shards[number]
         if self._cache is not None and not self._cache.has(record):
-            self._cache.get(self.folder / record.file, record, self._release)
+            self._cache.get(self.folder / record.file, record)  # never in the place of one that is being read
 
     def _shard(self, number: int) -> ShardFile:
         with self._lock:
@@ -167,12 +160,14 @@ class ShardSet(Sequence[Sample]):
     def _release(self) -> bool:
         """Give up the shard that was not read for longest."""
         with self._lock:
-            return bool(self._open) and self._open.popitem(last=False) is not None
+            if not self._open:
+                return False
+            self._open.popitem(last=False)
+            return True
 
     def _check(self, record: ShardRecord) -> None:
         path = self.folder / record.file
-        with reaching(path):
-            actual = sha256(path) if path.is_file() else "missing"
+        actual = persistently(path, lambda: sha256(path) if path.is_file() else "missing")
         if actual != record.sha256:
             raise ShardCorrupt(str(path), record.sha256, actual)
 
@@ -199,9 +194,9 @@ def converted_splits(destination: str | Path | UPath) -> list[str]:
         DataError: there is none.
     """
     folder = location(destination)
-    require_reachable(folder)
-    children = folder.iterdir() if folder.is_dir() else ()
-    there = sorted(child.name for child in children if (child / MANIFEST).is_file())
+    with reaching(folder):
+        children = folder.iterdir() if folder.is_dir() else ()
+        there = sorted(child.name for child in children if (child / MANIFEST).is_file())
     if not there:
         raise DataError(f"{folder}: holds no converted split; run yolo-dist convert")
     return there

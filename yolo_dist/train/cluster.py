@@ -1,7 +1,6 @@
 """Run a function on a group of Ray Train workers: one path for one worker, many, CPU and GPU."""
 
 import logging
-import shutil
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -13,7 +12,6 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.errors import TrainError, YoloDistError
-from yolo_dist.object_store import is_remote
 from yolo_dist.ray_cluster import join_cluster
 from yolo_dist.train.workers import Workers, keep_freed_memory, use_threads
 
@@ -80,16 +78,6 @@ def connect(cluster: ClusterConfig) -> None:
     if cluster.workers:
         needed = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
         join_cluster(needed, cluster.workers, "cluster.workers")
-
-
-def remove(folder: UPath) -> None:
-    """Delete a folder wherever it is, if it exists."""
-    if not folder.exists():
-        return
-    if is_remote(folder):
-        folder.fs.rm(folder.path, recursive=True)
-    else:
-        shutil.rmtree(folder.path)
 
 
 def _call(settings: dict[str, Any]) -> None:

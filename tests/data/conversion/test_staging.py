@@ -181,3 +181,26 @@ def test_a_smaller_conversion_leaves_no_shard_of_the_larger_one_in_an_object_sto
     convert(yolo_card(), source, store, "train", SMALL)
     convert(yolo_card(), source, store, "train", ConvertConfig(overwrite=True))
     assert sorted(path.name for path in (store / "train").iterdir()) == ["manifest.json", "shard-00000.arrow"]
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL.model_copy(update={"overwrite": True})])
+def test_other_files_in_an_object_store_are_neither_mixed_with_nor_deleted(
+    source: Path, store: UPath, config: ConvertConfig
+) -> None:
+    (store / "train" / "originals" / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="holds other files, such as originals"):
+        convert(yolo_card(), source, store, "train", config)
+    assert (store / "train" / "originals" / "holiday.jpg").read_bytes() == b"mine"
+    assert [path.name for path in (store / "train").iterdir()] == ["originals"]
+
+
+def test_bad_data_costs_an_object_store_nothing_but_what_was_written(source: Path, store: UPath) -> None:
+    for image in (source / "images").iterdir():
+        image.write_bytes(b"no image")
+
+    def write_beside(done: int, total: int) -> None:
+        (store / "train" / "notes.txt").write_bytes(b"mine")
+
+    with pytest.raises(ConversionError, match="24 of 24 images are bad"):
+        convert(yolo_card(), source, store, "train", SMALL, write_beside)
+    assert [path.name for path in (store / "train").iterdir()] == ["notes.txt"]

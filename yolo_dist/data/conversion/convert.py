@@ -21,7 +21,7 @@ from yolo_dist.data.conversion.staging import Staging
 from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
 from yolo_dist.errors import ConversionError
-from yolo_dist.object_store import require_reachable
+from yolo_dist.object_store import reaching
 from yolo_dist.storage import location
 
 Progress = Callable[[int, int], None]
@@ -72,8 +72,9 @@ def convert(
     """
     config = config or ConvertConfig()
     target = location(destination) / split
-    require_reachable(target)
-    if (target / MANIFEST).exists() and not config.overwrite:
+    with reaching(target):
+        finished = (target / MANIFEST).exists()
+    if finished and not config.overwrite:
         raise ConversionError(f"{target}: is converted already; replace it with --overwrite")
     parts = plan_shards(index_split(card, location(source), card.split(split)), config.shard_bytes)
     staging = Staging(target)

@@ -5,7 +5,8 @@ nothing can be renamed, they lie in the split's own folder, which is none until 
 """
 
 import json
-import shutil
+import re
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,11 @@ from yolo_dist.data.conversion.index import Part
 from yolo_dist.data.conversion.shard_writer import WrittenShard, write_shard
 from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
+from yolo_dist.errors import ConfigError
 from yolo_dist.object_store import is_remote
-from yolo_dist.storage import publish, publish_file, replace_folder, require_ours, sha256
+from yolo_dist.storage import publish, publish_file, remove, replace_folder, require_ours, sha256
+
+_OURS = re.compile(rf"shard-\d{{5,}}\.(arrow|json)|{re.escape(MANIFEST)}")
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,14 @@ class Staging:
         Raises:
             ConfigError: a file, or a folder of other files, is in its place.
         """
-        if is_remote(self.target):
-            with suppress(FileNotFoundError):
-                (self.target / MANIFEST).unlink()
-        else:
+        if not is_remote(self.target):
             require_ours(Path(self.target.path), MANIFEST)
+            return
+        if strangers := [path.name for path in self._present() if not _OURS.fullmatch(path.name)]:
+            raise ConfigError(
+                str(self.target), [f"holds other files, such as {strangers[0]}; empty it or give another place"]
+            )
+        remove(self.target / MANIFEST)
 
     def shard(self, number: int, part: Part) -> WrittenShard:
         """Write a shard, unless it is there."""
@@ -59,25 +66,27 @@ class Staging:
 
     def finish(self, manifest: Manifest) -> None:
         """Make the conversion known: all of it is there, and nothing else."""
-        wanted = {MANIFEST, *(shard.file for shard in manifest.shards)}
-        for path in self.folder.iterdir():
-            if path.name not in wanted and not is_remote(path):
-                _delete(path)
         publish(self.folder / MANIFEST, manifest.to_json())
-        if is_remote(self.target):
-            for path in self.folder.iterdir():
-                if path.name not in wanted:
-                    _delete(path)
-        else:
+        self._clear({MANIFEST, *(shard.file for shard in manifest.shards)})
+        if not is_remote(self.target):
             replace_folder(Path(self.folder.path), Path(self.target.path))
 
     def discard(self) -> None:
         """Delete what was written."""
-        if self.folder.exists():
-            _delete(self.folder)
+        self._clear()
         if not is_remote(self.target):
-            with suppress(OSError):
-                self.target.parent.rmdir()
+            with suppress(OSError):  # others write there
+                Path(self.folder.path).rmdir()
+                Path(self.target.path).parent.rmdir()
+
+    def _clear(self, wanted: Collection[str] = ()) -> None:
+        """Delete what is not wanted; in an object store, where others may write too, only what is named as ours."""
+        for path in self._present():
+            if path.name not in wanted and (not is_remote(path) or _OURS.fullmatch(path.name)):
+                remove(path)
+
+    def _present(self) -> list[UPath]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
 
     def _finished(self, record: UPath, part: Part) -> WrittenShard | None:
         """What an interrupted conversion left of this shard, if it is whole and of the same images."""
@@ -102,12 +111,3 @@ class Staging:
 
 def _name(number: int) -> str:
     return f"shard-{number:05d}"
-
-
-def _delete(path: UPath) -> None:
-    if is_remote(path):
-        path.fs.rm(path.path, recursive=True)
-    elif path.is_dir():
-        shutil.rmtree(path.path)
-    else:
-        path.unlink()
