@@ -34,6 +34,19 @@ Scope = Literal["classic", "full"]
 
 
 @dataclass(frozen=True)
+class ChannelSet:
+    """Channels that the same convolutions create: each of them goes or stays in all of these at once.
+
+    Attributes:
+        convolutions: that create them, ascending; more than one where shortcuts tie them.
+        channels: their numbers in the graph, int64 [C], in the order of the first convolution.
+    """
+
+    convolutions: tuple[int, ...]
+    channels: Channels
+
+
+@dataclass(frozen=True)
 class ChannelGraph:
     """Channels that each layer reads and writes.
 
@@ -58,13 +71,17 @@ class ChannelGraph:
         """Build the graph; shapes are taken as checked (see `darknet.shapes`)."""
         return _Builder(cfg).graph()
 
-    def convolutions(self) -> Iterator[int]:
-        """Layers that create channels and normalise them: the ones a pruning method may choose from."""
-        return (
+    def creators(self) -> list[int]:
+        """All layers that create channels, with batch normalisation or without, ascending."""
+        return [
             index
             for index, layer in enumerate(self.cfg.layers)
-            if isinstance(layer, Convolutional) and layer.batch_normalize and not self.is_depthwise(index)
-        )
+            if isinstance(layer, Convolutional) and not self.is_depthwise(index)
+        ]
+
+    def convolutions(self) -> Iterator[int]:
+        """Layers that create channels and normalise them: the ones a pruning method may choose from."""
+        return (index for index in self.creators() if self.cfg.layers[index].batch_normalize)  # type: ignore[union-attr]
 
     def is_depthwise(self, index: int) -> bool:
         """Whether a layer filters each of its input channels on its own."""
@@ -76,12 +93,18 @@ class ChannelGraph:
 
     def tied(self) -> frozenset[int]:
         """Convolutions that share a channel with another convolution."""
-        creators: dict[int, set[int]] = {}
-        for index, layer in enumerate(self.cfg.layers):
-            if isinstance(layer, Convolutional) and not self.is_depthwise(index):
-                for channel in self.outputs[index].tolist():
-                    creators.setdefault(channel, set()).add(index)
-        return frozenset().union(*(layers for layers in creators.values() if len(layers) > 1))
+        return frozenset().union(*(one.convolutions for one in self.channel_sets() if len(one.convolutions) > 1))
+
+    def channel_sets(self) -> list["ChannelSet"]:
+        """All channels that convolutions create, those of the same convolutions together, by their first one."""
+        created_by: dict[int, list[int]] = {}
+        for index in self.creators():
+            for channel in dict.fromkeys(self.outputs[index].tolist()):
+                created_by.setdefault(channel, []).append(index)
+        sets: dict[tuple[int, ...], list[int]] = {}
+        for channel, layers in created_by.items():
+            sets.setdefault(tuple(layers), []).append(channel)
+        return [ChannelSet(layers, np.array(channels, np.int64)) for layers, channels in sorted(sets.items())]
 
     def classic_exclusions(self) -> frozenset[int]:
         """Convolutions that the classic scope leaves out.
@@ -126,7 +149,13 @@ class ChannelGraph:
 
 def plain_convolutions(graph: ChannelGraph, scope: Scope) -> list[int]:
     """Convolutions that no shortcut ties and whose channels may go; the classic scope leaves some out."""
-    left_out = graph.tied() | (graph.classic_exclusions() if scope == "classic" else frozenset())
+    tied = graph.tied()
+    return [layer for layer in prunable_convolutions(graph, scope) if layer not in tied]
+
+
+def prunable_convolutions(graph: ChannelGraph, scope: Scope) -> list[int]:
+    """Convolutions whose channels may go, tied ones included; the classic scope leaves some out."""
+    left_out = graph.classic_exclusions() if scope == "classic" else frozenset()
     return [layer for layer in graph.convolutions() if layer not in left_out and not graph.is_frozen(layer)]
 
 

@@ -149,7 +149,7 @@ def test_a_plan_survives_json_and_gives_its_masks_back() -> None:
         ({"percent": 1.0}, "percent: .*less than 1"),
         ({"percent": -0.1}, "percent: .*greater than or equal to 0"),
         ({"percent": float("nan")}, "percent: "),
-        ({"method": "norml"}, "method: unknown method; there are normal"),
+        ({"method": "norml"}, "method: unknown method; there are .*normal"),
         ({"scope": "most"}, "scope: "),
         ({"percentage": 0.5}, "percentage: unknown key"),
         ({"reestimate_images": -1}, "reestimate_images: "),

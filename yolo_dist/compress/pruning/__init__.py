@@ -3,10 +3,27 @@
 A new method is one file with a function registered by `@method("name")`; import it here.
 """
 
-from yolo_dist.compress.pruning import normal
+from yolo_dist.compress.pruning import layer, layer_channel, layer_channel_regular, normal, regular, shortcut, slim
 from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import Proof
-from yolo_dist.compress.pruning.prune import Pruned, check_ready, make_plan, prune
+from yolo_dist.compress.pruning.prune import Pruned, make_plan, prune
+from yolo_dist.compress.pruning.readiness import check_ready
 
-__all__ = ["METHODS", "Proof", "PruneConfig", "PrunePlan", "Pruned", "check_ready", "make_plan", "normal", "prune"]
+__all__ = [
+    "METHODS",
+    "Proof",
+    "PruneConfig",
+    "PrunePlan",
+    "Pruned",
+    "check_ready",
+    "layer",
+    "layer_channel",
+    "layer_channel_regular",
+    "make_plan",
+    "normal",
+    "prune",
+    "regular",
+    "shortcut",
+    "slim",
+]

@@ -16,20 +16,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.residual import ResidualBlock
 from yolo_dist.darknet.cfg import Route, Shortcut, SqueezeExcite, sources
 from yolo_dist.darknet.layers import Addition, Convolution
 from yolo_dist.darknet.network import Network
 
 
 @torch.no_grad()
-def compensate(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -> Network:
-    """A copy of `network`, still full-size, prepared for losing the channels outside `kept` (bool [channels])."""
-    network = deepcopy(network)
+def compensate(
+    network: Network, graph: ChannelGraph, kept: NDArray[np.bool_], blocks: Sequence[ResidualBlock] = ()
+) -> Network:
+    """A network like `network`, still full-size, prepared for losing channels and residual blocks.
+
+    Args:
+        network: stays as it is; the result shares the weights of its convolutions.
+        graph: its channel graph.
+        kept: channels that stay, bool [channels].
+        blocks: that go: what their cut channels emit never arrives anywhere.
+    """
+    network = deepcopy(network, _shared(network))
+    silent = {block.feeding for block in blocks}
     constants: list[Tensor] = []
     for index, layer in enumerate(network.layers):
         incoming = _incoming(network, graph, index, constants)
         if isinstance(layer, Convolution):
-            constants.append(_emitted(layer, incoming, graph.is_depthwise(index)) * _removed(graph, index, kept))
+            emitted = _emitted(layer, incoming, graph.is_depthwise(index)) * _removed(graph, index, kept)
+            constants.append(torch.zeros_like(emitted) if index in silent else emitted)
             if not graph.is_depthwise(index):
                 _absorb(layer, incoming)
         elif isinstance(network.cfg.layers[index], SqueezeExcite):
@@ -39,6 +51,11 @@ def compensate(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -
         else:
             constants.append(incoming)
     return network
+
+
+def _shared(network: Network) -> dict[int, Tensor]:
+    """What `deepcopy` shall not copy: filters, which nothing here changes and which are nearly all of a network."""
+    return {id(layer.conv.weight): layer.conv.weight for layer in network.layers if isinstance(layer, Convolution)}
 
 
 def _removed(graph: ChannelGraph, index: int, kept: NDArray[np.bool_]) -> Tensor:

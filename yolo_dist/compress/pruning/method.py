@@ -1,12 +1,12 @@
 """The pruning methods by name, and what all of them are asked."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from yolo_dist.compress.graph import ChannelGraph, Scope
 from yolo_dist.compress.pruning.plan import PrunePlan
@@ -15,6 +15,9 @@ from yolo_dist.config import Config
 Importance = Mapping[int, NDArray[np.float32]]
 """Convolution → importance of each of its channels, float32 [C], ≥ 0."""
 
+DEFAULT_MULTIPLE = 32
+"""Of which the methods that always round make their channel counts."""
+
 
 class PruneConfig(Config):
     """What to cut, how much of it, and what to mend afterwards."""
@@ -22,9 +25,15 @@ class PruneConfig(Config):
     method: str = "normal"
     """Name of a registered method."""
     percent: Annotated[float, Ge(0), Lt(1)] = 0.5
-    """Share of the candidates' channels to cut."""
+    """Share of the candidates to cut: channels, residual blocks, or both."""
     scope: Scope = "classic"
     """`classic` leaves out what the original left out; `full` cuts wherever the channel graph allows it."""
+    shortcuts: Annotated[int, Ge(0)] | None = None
+    """Residual blocks to remove by a layer method; by default `percent` of them."""
+    round_to: Annotated[int, Ge(1)] | None = None
+    """Channels that stay are rounded up to a multiple of this; 32 by default for the methods called regular."""
+    layer_keep: Annotated[float, Gt(0), Le(1)] = 0.01
+    """Least share of its channels that `slim` leaves a convolution."""
     compensate: bool = True
     """Push the constant that a cut channel still emits into the layers that read it."""
     reestimate_images: Annotated[int, Ge(0)] = 0
@@ -39,16 +48,35 @@ class PruneConfig(Config):
             raise ValueError(f"unknown method; there are {', '.join(sorted(METHODS))}")
         return name
 
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> Self:
+        used = OPTIONS[self.method]
+        fields = type(self).model_fields
+        given = {name for name in METHOD_OPTIONS if getattr(self, name) != fields[name].default}
+        if foreign := sorted(given - used):
+            raise ValueError(f"method {self.method} does not use {' and '.join(foreign)}; it uses {_listed(used)}")
+        return self
+
 
 Method = Callable[[ChannelGraph, Importance, PruneConfig], PrunePlan]
 METHODS: dict[str, Method] = {}
+OPTIONS: dict[str, frozenset[str]] = {}
+"""Method → those of `METHOD_OPTIONS` that it uses."""
+
+METHOD_OPTIONS = frozenset({"shortcuts", "round_to", "layer_keep"})
+"""Keys of `PruneConfig` that only some methods use."""
 
 
-def method(name: str) -> Callable[[Method], Method]:
-    """Register a planning function under its name in recipes."""
+def method(name: str, *options: str) -> Callable[[Method], Method]:
+    """Register a planning function under its name in recipes, with the keys of `PruneConfig` that it uses."""
 
     def register(plan: Method) -> Method:
         METHODS[name] = plan
+        OPTIONS[name] = frozenset(options)
         return plan
 
     return register
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names)) or "none of these"

@@ -1,14 +1,14 @@
 """One global threshold on |γ| over convolutions that no shortcut ties (Liu et al. 2017, "Network Slimming")."""
 
-import numpy as np
-
-from yolo_dist.compress.graph import ChannelGraph, plain_convolutions
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.pruning.candidates import plain_candidates
 from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
-from yolo_dist.errors import LayerWouldVanish, PruneError
+from yolo_dist.compress.pruning.threshold import keep_from_threshold
+from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_first
 
 
-@method("normal")
+@method("normal", "percent", "round_to")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
     """Keep |γ| ≥ t with t the ⌊n·percent⌋-th smallest |γ| of all candidates.
 
@@ -16,23 +16,10 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
         LayerWouldVanish: a layer has no channel at or above the threshold.
         PruneError: the network has no candidate.
     """
-    candidates = plain_convolutions(graph, config.scope)
-    if not candidates:
-        raise PruneError("method normal: no convolution is free of shortcuts here; nothing can be cut")
-    ordered = np.sort(np.concatenate([importance[layer] for layer in candidates]))
-    threshold = ordered[int(len(ordered) * config.percent)]
-    for layer in candidates:
-        if importance[layer].max() < threshold:
-            largest = _largest_percent(importance, candidates)
-            raise LayerWouldVanish(layer, len(importance[layer]), config.percent, largest)
-    masks = {layer: importance[layer] >= threshold for layer in candidates}
-    return PrunePlan.from_masks(masks, method="normal", percent=config.percent, threshold=float(threshold))
-
-
-def _largest_percent(importance: Importance, candidates: list[int]) -> float:
-    """The largest percent, to 0.001, whose threshold leaves every layer its best channel."""
-    ordered = np.sort(np.concatenate([importance[layer] for layer in candidates]))
-    weakest = min(float(importance[layer].max()) for layer in candidates)
-    last = int(np.searchsorted(ordered, weakest, side="right")) - 1
-    percents = np.arange(1000) / 1000
-    return float(percents[(len(ordered) * percents).astype(int) <= last].max())
+    candidates = plain_candidates(graph, config)
+    threshold, kept = keep_from_threshold(graph, importance, candidates, config.percent, first_decides)
+    if config.round_to:
+        kept = round_up(graph, kept, value_of_first(graph, importance), config.round_to)
+    return PrunePlan.from_channels(
+        graph, kept, candidates, method="normal", percent=config.percent, threshold=threshold
+    )

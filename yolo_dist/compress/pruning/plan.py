@@ -1,11 +1,14 @@
 """A plan of what pruning keeps: data that can be printed, stored, compared and tested without a tensor."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.residual import ResidualBlock
 
 Masks = Mapping[int, NDArray[np.bool_]]
 """Convolution → which of its channels stay, bool [C]."""
@@ -13,24 +16,26 @@ Masks = Mapping[int, NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """Which channels of which convolutions stay.
+    """Which channels of which convolutions stay, and which residual blocks go.
 
     Attributes:
         method: the method that made it.
-        percent: share of the candidates' channels that was asked for.
-        threshold: |γ| under which channels go.
+        percent: share of the candidates that was asked for.
+        threshold: importance under which channels go; None where the method has none.
         channels: channels of each candidate convolution before.
         keep: channels of each candidate that stay, ascending.
+        blocks: residual blocks that go altogether.
     """
 
     method: str
     percent: float
-    threshold: float
+    threshold: float | None
     channels: dict[int, int]
     keep: dict[int, tuple[int, ...]]
+    blocks: tuple[ResidualBlock, ...] = ()
 
     @classmethod
-    def from_masks(cls, masks: Masks, *, method: str, percent: float, threshold: float) -> "PrunePlan":
+    def from_masks(cls, masks: Masks, *, method: str, percent: float, threshold: float | None) -> "PrunePlan":
         """A plan from one mask a candidate."""
         return cls(
             method,
@@ -39,6 +44,25 @@ class PrunePlan:
             {layer: len(mask) for layer, mask in masks.items()},
             {layer: tuple(np.flatnonzero(mask).tolist()) for layer, mask in masks.items()},
         )
+
+    @classmethod
+    def from_channels(
+        cls,
+        graph: ChannelGraph,
+        kept: NDArray[np.bool_],
+        candidates: Sequence[int],
+        *,
+        method: str,
+        percent: float,
+        threshold: float | None,
+    ) -> "PrunePlan":
+        """A plan from one mask over all channels of the graph, bool [channels]; frozen channels stay."""
+        masks = {layer: (kept | graph.frozen)[graph.outputs[layer]] for layer in candidates}
+        return cls.from_masks(masks, method=method, percent=percent, threshold=threshold)
+
+    def without(self, blocks: Sequence[ResidualBlock], *, method: str) -> "PrunePlan":
+        """The same channels, and these residual blocks gone."""
+        return replace(self, method=method, blocks=tuple(blocks))
 
     def masks(self) -> dict[int, NDArray[np.bool_]]:
         """One mask a candidate, bool [C]."""
@@ -54,4 +78,5 @@ class PrunePlan:
                 str(layer): {"channels": count, "keep": list(self.keep[layer])}
                 for layer, count in self.channels.items()
             },
+            "blocks": [asdict(block) for block in self.blocks],
         }

@@ -1,7 +1,7 @@
 """The proof beside every pruned model: the masked full-size and the compact network give the same outputs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.pruning.layer_removal import Lineage
+from yolo_dist.compress.residual import ResidualBlock
 from yolo_dist.darknet.layers import Addition, Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters, count_weight_floats, infer_shapes
@@ -38,13 +40,13 @@ class Proof:
     Attributes:
         images: how many images both networks saw.
         max_abs_difference: largest difference between raw head outputs.
-        channels: filters of every convolution that lost some.
+        channels: filters of every convolution that lost some; none are left of a removed one.
         map50: accuracy on the validation split before and after, where one was given.
     """
 
     method: str
     percent: float
-    threshold: float
+    threshold: float | None
     images: int
     max_abs_difference: float
     tolerance: float
@@ -68,7 +70,12 @@ class Proof:
 
 
 def largest_difference(
-    network: Network, compact: Network, graph: ChannelGraph, kept: NDArray[np.bool_], images: Tensor
+    network: Network,
+    compact: Network,
+    graph: ChannelGraph,
+    kept: NDArray[np.bool_],
+    images: Tensor,
+    blocks: Sequence[ResidualBlock] = (),
 ) -> float:
     """Largest absolute difference between the raw head outputs of the masked full-size and the compact network.
 
@@ -78,12 +85,13 @@ def largest_difference(
         graph: channel graph of `network`.
         kept: which of its channels stay, bool [channels].
         images: float [B, C, H, W] in 0..1.
+        blocks: residual blocks that the compact network does not have; masked, their branches add nothing.
 
     Raises:
         NonFiniteOutput: the network to be cut gives NaN or infinity.
         ProofError: they differ by more than the tolerance.
     """
-    with torch.inference_mode(), _evaluating(network), _evaluating(compact), _masked(network, graph, kept):
+    with torch.inference_mode(), _evaluating(network), _evaluating(compact), _masked(network, graph, kept, blocks):
         masked_outputs = network(images)
         require_finite(masked_outputs)
         pairs = list(zip(masked_outputs, compact(images), strict=True))
@@ -112,27 +120,35 @@ def weight_bytes(network: Network) -> int:
     return header + 4 * count_weight_floats(network.cfg)
 
 
-def changed_channels(before: Network, after: Network) -> tuple[dict[str, int], ...]:
-    """Filters before and after of every convolution that lost some."""
-    pairs = zip(infer_shapes(before.cfg), infer_shapes(after.cfg), before.layers, strict=True)
-    return tuple(
-        {"layer": index, "before": old.out_channels, "after": new.out_channels}
-        for index, (old, new, layer) in enumerate(pairs)
-        if isinstance(layer, Convolution) and old.out_channels != new.out_channels
+def changed_channels(before: Network, after: Network, lineage: Lineage | None = None) -> tuple[dict[str, int], ...]:
+    """Filters before and after of every convolution that lost some, or all with its layer.
+
+    `lineage` says which layer of `before` each one of `after` was; by default the one in its place.
+    """
+    shapes = infer_shapes(after.cfg)
+    left = {origin: shapes[place].out_channels for place, origin in enumerate(lineage or range(len(shapes)))}
+    changes = (
+        {"layer": index, "before": shape.out_channels, "after": left.get(index, 0)}
+        for index, (shape, layer) in enumerate(zip(infer_shapes(before.cfg), before.layers, strict=True))
+        if isinstance(layer, Convolution)
     )
+    return tuple(change for change in changes if change["before"] != change["after"])
 
 
 @contextmanager
-def _masked(network: Network, graph: ChannelGraph, kept: NDArray[np.bool_]) -> Iterator[None]:
+def _masked(
+    network: Network, graph: ChannelGraph, kept: NDArray[np.bool_], blocks: Sequence[ResidualBlock]
+) -> Iterator[None]:
     """Cut channels of convolutions, and of sums that may have an activation, give zero while the context lasts."""
+    silent = {block.feeding for block in blocks}
 
-    def mask_outputs(mask: Tensor) -> Any:
+    def mask_outputs(index: int) -> Any:
+        staying = kept[graph.outputs[index]] & (index not in silent)
+        mask = torch.from_numpy(staying).view(1, -1, 1, 1).to(torch.float32)
         return lambda _module, _inputs, output: output * mask
 
     handles = [
-        layer.register_forward_hook(
-            mask_outputs(torch.from_numpy(kept[graph.outputs[index]]).view(1, -1, 1, 1).to(torch.float32))
-        )
+        layer.register_forward_hook(mask_outputs(index))
         for index, layer in enumerate(network.layers)
         if isinstance(layer, Convolution | Addition)
     ]

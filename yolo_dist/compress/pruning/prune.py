@@ -4,59 +4,84 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.pruning.compensation import compensate
-from yolo_dist.compress.pruning.method import METHODS, PruneConfig
+from yolo_dist.compress.pruning.layer_removal import Lineage, remove_blocks
+from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, largest_difference, measure_change
+from yolo_dist.compress.pruning.readiness import check_ready
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.surgery import cut
-from yolo_dist.compress.sparsity import PRUNABLE_SHARE, absolute_gammas, prunable_share
+from yolo_dist.compress.sparsity import absolute_gammas
 from yolo_dist.darknet.network import Network
-from yolo_dist.errors import NotSparseEnough, PruneError
+from yolo_dist.errors import PruneError
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """A compact network, the plan it follows and the proof that it equals the masked one."""
+    """A compact network, the plan it follows, and the proof that it equals the masked one."""
 
     network: Network
     plan: PrunePlan
     proof: Proof
+    lineage: Lineage
+    """Which layer of the network before each of its layers was."""
+
+
+@dataclass(frozen=True)
+class Compact:
+    """A network that was cut, and what is needed to compare it with the one it came from.
+
+    Attributes:
+        network: the compact network.
+        lineage: which layer of the network before each of its layers was.
+        full: the network before, compensated if the compact one is.
+        graph: channel graph of `full`.
+        kept: which of its channels stay, bool [channels].
+    """
+
+    network: Network
+    lineage: Lineage
+    full: Network
+    graph: ChannelGraph
+    kept: NDArray[np.bool_]
 
 
 def make_plan(network: Network, config: PruneConfig) -> PrunePlan:
     """What a method would cut; nothing is changed.
 
     Raises:
-        PruneError: γ are not finite, or what the method itself raises.
+        PruneError: weights are not finite, all γ are equal, or what the method itself raises.
     """
     graph = ChannelGraph.from_cfg(network.cfg)
+    require_finite_weights(network)
     gammas = absolute_gammas(network, list(graph.convolutions()))
-    for layer, values in gammas.items():
-        if not np.isfinite(values).all():
-            raise PruneError(f"layer {layer} has a batch-norm scale that is not finite; train the network again")
+    _require_differences(gammas)
     return METHODS[config.method](graph, gammas, config)
 
 
-def check_ready(network: Network, plan: PrunePlan) -> None:
-    """Refuse a cut that a network is not sparse enough for.
+def require_finite_weights(network: Network) -> None:
+    """Refuse a network with NaN or infinity in it.
 
     Raises:
-        NotSparseEnough: the plan cuts more than 1 % of its candidates' summed |γ|.
+        PruneError: names the first layer that has one.
     """
-    gammas = absolute_gammas(network, list(plan.channels))
-    masks = plan.masks()
-    total = sum(float(values.sum()) for values in gammas.values())
-    lost = sum(float(gammas[layer][~mask].sum()) for layer, mask in masks.items()) / max(total, 1e-12)
-    if lost > PRUNABLE_SHARE:
-        ready = prunable_share(np.concatenate(list(gammas.values())))
-        raise NotSparseEnough(
-            f"percent {plan.percent:g} would cut {lost:.1%} of the summed |γ|, and accuracy falls far beyond "
-            f"{PRUNABLE_SHARE:.0%}; the network is ready to percent {np.floor(ready * 100) / 100:g}: train it sparser "
-            "(sparsity.budget), cut less, or force it (--force, force: true) and fine-tune"
+    for index, layer in enumerate(network.layers):
+        if not all(bool(torch.isfinite(values).all()) for values in layer.state_dict().values()):
+            raise PruneError(f"{network.cfg.place(index)} has weights that are not finite; train the network again")
+
+
+def _require_differences(importance: Importance) -> None:
+    values = np.concatenate(list(importance.values())) if importance else np.zeros(0)
+    if len(values) and values.min() == values.max():
+        raise PruneError(
+            f"all |γ| are {values.min():g}, so nothing tells channels apart; train the network first, with sparsity "
+            "or without"
         )
 
 
@@ -84,11 +109,9 @@ def prune(
     plan = make_plan(network, config)
     if not config.force:
         check_ready(network, plan)
-    graph = ChannelGraph.from_cfg(network.cfg)
-    kept = graph.kept_channels(plan.masks())
-    full = compensate(network, graph, kept) if config.compensate else network
-    compact = cut(full, graph, kept)
-    difference = largest_difference(full, compact, graph, kept, images)
+    result = carry_out(network, plan, compensated=config.compensate)
+    compact = result.network
+    difference = largest_difference(result.full, compact, result.graph, result.kept, images, plan.blocks)
     if config.reestimate_images:
         reestimate_batchnorm(compact, training_batches)
     proof = Proof(
@@ -98,7 +121,16 @@ def prune(
         images=len(images),
         max_abs_difference=difference,
         tolerance=TOLERANCE,
-        channels=changed_channels(network, compact),
+        channels=changed_channels(network, compact, result.lineage),
         **measure_change(network, compact, image_size),
     )
-    return Pruned(compact, plan, proof)
+    return Pruned(compact, plan, proof, result.lineage)
+
+
+def carry_out(network: Network, plan: PrunePlan, *, compensated: bool = True) -> Compact:
+    """Cut what a plan lets go, channels first, then residual blocks; `network` stays as it is."""
+    graph = ChannelGraph.from_cfg(network.cfg)
+    kept = graph.kept_channels(plan.masks())
+    full = compensate(network, graph, kept, plan.blocks) if compensated else network
+    compact, lineage = remove_blocks(cut(full, graph, kept), plan.blocks)
+    return Compact(compact, lineage, full, graph, kept)

@@ -1,0 +1,68 @@
+"""Whole residual blocks: those whose last convolution has the smallest mean |γ| go, shortcut included."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
+from yolo_dist.compress.pruning.plan import PrunePlan
+from yolo_dist.compress.residual import ResidualBlock, residual_blocks
+from yolo_dist.darknet.cfg import Shortcut
+from yolo_dist.errors import PruneError
+
+
+@method("layer", "percent", "shortcuts")
+def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
+    """Remove the blocks with the lowest mean |γ| of the convolution that feeds the shortcut.
+
+    Raises:
+        PruneError: the network has fewer residual blocks than shall go.
+    """
+    nothing = PrunePlan.from_masks({}, method="layer", percent=config.percent, threshold=None)
+    return nothing.without(weakest_blocks(graph, importance, config), method="layer")
+
+
+def weakest_blocks(
+    graph: ChannelGraph,
+    importance: Importance,
+    config: PruneConfig,
+    masks: Mapping[int, NDArray[np.bool_]] | None = None,
+) -> list[ResidualBlock]:
+    """The `shortcuts` blocks, or `percent` of all, that weigh least; equal ones by place.
+
+    Args:
+        graph: the channel graph.
+        importance: of each convolution's channels.
+        config: how many.
+        masks: channels that stay, where others are cut at the same time: only these count.
+
+    Raises:
+        PruneError: the network has fewer residual blocks than shall go.
+    """
+    blocks = residual_blocks(graph)
+    if not blocks:
+        raise PruneError(f"method {config.method}: {_why_none(graph)}; try normal, regular or slim")
+    count = int(len(blocks) * config.percent) if config.shortcuts is None else config.shortcuts
+    if count > len(blocks):
+        others = sum(isinstance(layer, Shortcut) for layer in graph.cfg.layers) - len(blocks)
+        not_removable = f", and {others} shortcuts that are part of no removable block" if others else ""
+        raise PruneError(
+            f"method {config.method}: {count} residual blocks shall go, but the network has {len(blocks)}"
+            f"{not_removable}; the largest number that works is {len(blocks)} (blocks without a shortcut change size "
+            "or width, so nothing could take their place)"
+        )
+
+    def weight(block: ResidualBlock) -> float:
+        values = importance[block.feeding]
+        staying = (masks or {}).get(block.feeding)
+        return float(np.mean(values if staying is None else values[staying], dtype=np.float64))
+
+    return sorted(sorted(blocks, key=weight)[:count], key=lambda block: block.shortcut)
+
+
+def _why_none(graph: ChannelGraph) -> str:
+    if any(isinstance(layer, Shortcut) for layer in graph.cfg.layers):
+        return "no shortcut here spans a block that can go: others read from inside it, or it has an activation"
+    return "this network has no shortcuts, so no layer can go without changing what the next one reads"
