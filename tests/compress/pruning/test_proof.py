@@ -158,7 +158,7 @@ def test_a_ready_network_needs_no_force(sparse: Network) -> None:
 def test_gammas_that_are_not_finite_are_refused_by_layer(network: Network, value: float) -> None:
     with torch.no_grad():
         batch_norm(network, 2).weight[3] = value
-    with pytest.raises(PruneError, match="layer 2 .*has weights that are not finite"):
+    with pytest.raises(PruneError, match=r"layer 2 .*has weights that are not finite"):
         prune(network, FORCED, random_images(), SIZE)
 
 
