@@ -28,8 +28,6 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     )
 
 
-def rounded(
-    graph: ChannelGraph, kept: NDArray[np.bool_], importance: Importance, multiple: int
-) -> NDArray[np.bool_]:
+def rounded(graph: ChannelGraph, kept: NDArray[np.bool_], importance: Importance, multiple: int) -> NDArray[np.bool_]:
     """Every set of channels up to a multiple, the largest |γ| of its first convolution first, bool [channels]."""
     return round_up(graph, kept, value_of_first(graph, importance), multiple)
