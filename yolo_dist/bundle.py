@@ -7,6 +7,7 @@ ever unpickled.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,8 @@ class BundleRecord(BaseModel):
         parent: fingerprint of the bundle that the stage started from.
         stage: id, kind and configuration of the stage that made it.
         metrics: what the stage measured.
+        lineage: layer → the layer it was in the first bundle of the chain, before any layer was removed; null for
+            one that removal added. Absent while nothing was removed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +50,7 @@ class BundleRecord(BaseModel):
     parent: str | None = None
     stage: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
+    lineage: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Bundle:
         parent: fingerprint of the bundle it came from.
         stage: id, kind and configuration of the stage that made it.
         metrics: what that stage measured.
+        lineage: for each layer the one it was before any was removed, see `BundleRecord`; None if none was.
         fingerprint: hash of its record; empty while it was never saved.
     """
 
@@ -69,7 +74,26 @@ class Bundle:
     parent: str | None = None
     stage: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
+    lineage: tuple[int | None, ...] | None = None
     fingerprint: str = field(default="", compare=False)
+
+    def followed_by(self, network: Network, lineage: Sequence[int | None] | None = None) -> "Bundle":
+        """The bundle that a stage made from this one.
+
+        Args:
+            network: what came out.
+            lineage: for each of its layers the one of this bundle's that it was; by default the one in its place.
+        """
+        origins = self.lineage or tuple(range(len(self.network.layers)))
+        composed = self.lineage if lineage is None else tuple(None if i is None else origins[i] for i in lineage)
+        unchanged = composed == tuple(range(len(network.layers)))
+        return Bundle(
+            network,
+            self.classes,
+            self.image_size,
+            parent=self.fingerprint,
+            lineage=None if unchanged else composed,
+        )
 
     def write(self, folder: Path) -> "Bundle":
         """Write the bundle's three files into an existing local folder; the saved bundle has its fingerprint."""
@@ -82,6 +106,7 @@ class Bundle:
             parent=self.parent,
             stage=self.stage,
             metrics=self.metrics,
+            lineage=self.lineage,
         )
         content = record.model_dump_json(indent=2).encode()
         (folder / RECORD_FILE).write_bytes(content)
@@ -131,7 +156,16 @@ def open_bundle(url: Url) -> Bundle:
                 f"{' and '.join(map(str, sorted(heads))) or 'none'}; copy the whole bundle again"
             )
         load_weights(network, folder / WEIGHTS_FILE)
-    return Bundle(network, record.classes, record.image_size, record.parent, record.stage, record.metrics, fingerprint)
+    return Bundle(
+        network,
+        record.classes,
+        record.image_size,
+        record.parent,
+        record.stage,
+        record.metrics,
+        record.lineage,
+        fingerprint,
+    )
 
 
 def open_darknet(

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -98,7 +98,7 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
         f"compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images"
     )
     model = context.output / BUNDLE_FOLDER
-    Bundle(pruned.network, start.classes, start.image_size, parent=start.fingerprint).save(model)
+    start.followed_by(pruned.network, pruned.lineage).save(model)
     publish(context.output / PLAN_FILE, json.dumps(pruned.plan.as_json()))
     evaluate_on_workers(context.evaluate_job(model), context.cluster, context.checkpoints, context.name)
     before, after = (start.metrics or {}).get("map50"), read_evaluation(context.output)["map50"]
@@ -121,7 +121,7 @@ def prune_with_shards(start: Bundle, config: PruneConfig, validation: Images, tr
 def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPath) -> None:
     """Publish a pruned bundle with its plan and proof."""
     stage = {"id": "pruned", "kind": "prune", "config": config.model_dump(mode="json")}
-    bundle = Bundle(pruned.network, start.classes, start.image_size, parent=start.fingerprint, stage=stage)
+    bundle = replace(start.followed_by(pruned.network, pruned.lineage), stage=stage)
     with publish_folder(target, last=RECORD_FILE) as folder:
         bundle.write(folder)
         (folder / PLAN_FILE).write_text(json.dumps(pruned.plan.as_json()))

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Gt
+from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import BatchNorm2d
 
-from yolo_dist.compress.graph import ChannelGraph, plain_convolutions
+from yolo_dist.compress.graph import ChannelGraph, plain_convolutions, prunable_convolutions
+from yolo_dist.compress.residual import residual_blocks
 from yolo_dist.config import Config
 from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
@@ -29,22 +30,34 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 HISTOGRAM_EDGES = np.concatenate(([0.0], np.logspace(-4, 1, 41)))
 
 
+SparsityScope = Literal["normal", "shortcut", "layer"]
+
+
 class SparsityConfig(Config):
     """Which γ are driven towards zero, and how hard."""
 
-    scope: Literal["normal"] = "normal"
-    """Candidate convolutions: `normal` are those of normal pruning, which no shortcut ties."""
+    scope: SparsityScope = "normal"
+    """Candidate convolutions, by what is to be cut: `normal` are those that no shortcut ties, `shortcut` tied ones
+    too, `layer` those that feed the shortcuts of residual blocks."""
     factor: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
     """Weight s of s·Σ|γ|; `auto` derives it from the stage's learning rates and `budget`."""
     budget: Annotated[float, Gt(0)] = 1.7
     """How far `auto` lets a γ travel in total; they start near 1."""
     decay: Literal["constant", "linear", "step"] = "constant"
     """How the factor changes over the stage: linear to zero, or a tenth from 60 % and a hundredth from 90 % on."""
+    stop_when_ready: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of prunable channels (blocks in scope `layer`) at which the stage ends early; by default it never does."""
 
 
-def sparsity_candidates(graph: ChannelGraph) -> list[int]:
-    """Convolutions whose γ sparse training shrinks in scope `normal`: plain ones in classic scope (ALGORITHMS §4)."""
-    return plain_convolutions(graph, "classic")
+def sparsity_candidates(graph: ChannelGraph, scope: SparsityScope = "normal") -> list[int]:
+    """Convolutions whose γ sparse training shrinks: the candidates of the methods in classic scope."""
+    match scope:
+        case "normal":
+            return plain_convolutions(graph, "classic")
+        case "shortcut":
+            return prunable_convolutions(graph, "classic")
+        case "layer":
+            return sorted(block.feeding for block in residual_blocks(graph))
 
 
 def absolute_gammas(network: Network, layers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
@@ -108,8 +121,9 @@ class Gauge:
     Attributes:
         quantiles: quantile → |γ|.
         below: share of |γ| under 1e-2 and 1e-3.
-        prunable: share of the channels that could go with under 1 % of the summed |γ|.
-        verdict: `not yet`, `ready` (to `prunable`), or `overdone` (a whole layer is negligible).
+        prunable: share of the channels that could go with under 1 % of the summed |γ|; of the blocks where those are
+            to go, each with its mean |γ|.
+        verdict: `not yet`, `ready` (to `prunable`), or `overdone` (a whole layer is negligible, all where blocks go).
         histogram: |γ| counts over `HISTOGRAM_EDGES`.
     """
 
@@ -131,14 +145,18 @@ def describe_gauge(gauge: Mapping[str, Any]) -> str:
     return f"γ<0.01: {gauge['below']['1e-2']:.0%}, {verdict}"
 
 
-def measure_sparsity(gammas: dict[int, NDArray[np.float32]]) -> Gauge:
+def measure_sparsity(gammas: dict[int, NDArray[np.float32]], scope: SparsityScope = "normal") -> Gauge:
     """The gauge over the candidates' |γ| of each layer."""
     values = np.concatenate(list(gammas.values())).astype(np.float64)
+    weights = np.array([layer.mean(dtype=np.float64) for layer in gammas.values()]) if scope == "layer" else values
+    prunable = prunable_share(weights)
+    negligible = [bool(layer.max() < NEGLIGIBLE) for layer in gammas.values()]
+    overdone = all(negligible) if scope == "layer" else any(negligible)
     return Gauge(
         quantiles={f"{q:g}": float(np.quantile(values, q)) for q in QUANTILES},
         below={"1e-2": float((values < 1e-2).mean()), "1e-3": float((values < 1e-3).mean())},
-        prunable=prunable_share(values),
-        verdict=_verdict(gammas, prunable_share(values)),
+        prunable=prunable,
+        verdict="overdone" if overdone else "ready" if prunable >= READY else "not yet",
         histogram=np.histogram(values.clip(max=HISTOGRAM_EDGES[-1]), HISTOGRAM_EDGES)[0].tolist(),
     )
 
@@ -148,9 +166,3 @@ def prunable_share(gammas: NDArray[np.floating[Any]]) -> float:
     ordered = np.sort(np.abs(gammas))
     below = np.cumsum(ordered) < PRUNABLE_SHARE * ordered.sum()
     return float(below.mean())
-
-
-def _verdict(gammas: dict[int, NDArray[np.float32]], prunable: float) -> str:
-    if any(layer.max() < NEGLIGIBLE for layer in gammas.values()):
-        return "overdone"
-    return "ready" if prunable >= READY else "not yet"

@@ -25,6 +25,8 @@ class TrainConfig(Config):
     """Images in an optimizer step; smaller batches are accumulated up to it."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of sample order, augmentation and dropout."""
+    from_scratch: bool = False
+    """Train the start's network from new weights (of `seed`), as a control for what its weights are worth."""
     autocast: bool | Literal["auto"] = "auto"
     """bfloat16 for the network's forward pass; `auto` where the device has instructions for it."""
     multi_scale: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] | None = None

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.sparsity import (
+    Gauge,
     SparsityPenalty,
     absolute_gammas,
     batch_norm,
@@ -137,9 +138,23 @@ class Trainer:
 
     def gauge(self) -> dict[str, Any] | None:
         """The sparsity gauge of the averaged network, for a sparse stage."""
-        if not self.candidates:
+        measured = self._sparsity()
+        return None if measured is None else measured.as_json()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or a sparse stage is as ready to be pruned as it was asked to become."""
+        return self.epoch >= self.config.epochs or self._is_ready()
+
+    def _is_ready(self) -> bool:
+        asked = self.config.sparsity.stop_when_ready if self.config.sparsity else None
+        measured = None if asked is None else self._sparsity()
+        return asked is not None and measured is not None and measured.prunable >= asked
+
+    def _sparsity(self) -> Gauge | None:
+        if self.config.sparsity is None:
             return None
-        return measure_sparsity(absolute_gammas(self.average.network, self.candidates)).as_json()
+        return measure_sparsity(absolute_gammas(self.average.network, self.candidates), self.config.sparsity.scope)
 
     def state(self) -> dict[str, Any]:
         """Everything that an interrupted stage needs to go on: plain tensors and numbers."""
@@ -173,9 +188,12 @@ class Trainer:
         momentum = self.config.optimizer.momentum
         factor = resolve_factor(config, rates, momentum)
         self.gamma_travel = travel(factor, rates, momentum, config.decay)
-        self.candidates = sparsity_candidates(ChannelGraph.from_cfg(self.network.cfg))
+        self.candidates = sparsity_candidates(ChannelGraph.from_cfg(self.network.cfg), config.scope)
         if not self.candidates:
-            raise ConfigError("sparsity", ["no convolution of this network is free of shortcuts; leave the block out"])
+            raise ConfigError(
+                "sparsity",
+                [f"no convolution of this network is in scope {config.scope}; take another scope, or leave it out"],
+            )
         gammas = [batch_norm(self.network, layer).weight for layer in self.candidates]
         self.penalty = SparsityPenalty(gammas, factor * decay_curve(config.decay, len(rates)))
 

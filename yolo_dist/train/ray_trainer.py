@@ -13,7 +13,8 @@ import ray.train
 import torch
 from upath import UPath
 
-from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.bundle import open_bundle
+from yolo_dist.darknet.network import initialize
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.errors import NonFiniteLoss, NonFiniteOutput
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
@@ -93,6 +94,8 @@ def evaluate_on_workers(job: EvaluateJob, cluster: ClusterConfig, checkpoints: U
 
 def _train(job: TrainJob, workers: Workers) -> None:
     bundle, validation = open_bundle(job.start.model), open_images(job.start.validation)
+    if job.config.from_scratch:
+        initialize(bundle.network, job.config.seed)
     trainer = Trainer(bundle.network, open_images(job.train), job.config, bundle.image_size, workers, job.start.threads)
     _restore(trainer)
     with _tracker(job, workers) as tracker:
@@ -102,14 +105,13 @@ def _train(job: TrainJob, workers: Workers) -> None:
     evaluation = _accuracy_of(trainer, job.start, validation, autocast=False)
     if evaluation is None:
         return
-    finished = Bundle(trainer.average.network.cpu(), bundle.classes, bundle.image_size, parent=bundle.fingerprint)
-    finished.save(location(job.start.output) / BUNDLE_FOLDER)
+    bundle.followed_by(trainer.average.network.cpu()).save(location(job.start.output) / BUNDLE_FOLDER)
     save_evaluation(evaluation, validation, location(job.start.output) / EVALUATION_FOLDER)
 
 
 def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tracker | None) -> None:
     started, first = time.perf_counter(), trainer.epoch
-    while trainer.epoch < job.config.epochs:
+    while not trainer.finished:
         summary = trainer.run_epoch()
         line: dict[str, Any] = {"epoch": trainer.epoch, "epochs": job.config.epochs, **vars(summary)}
         line["step"] = trainer.epoch * trainer.optimizer_steps
@@ -124,6 +126,8 @@ def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tr
         if tracker is not None:
             tracker.log(line)
         _report(trainer, job.config, summary.loss)
+    if trainer.workers.first and trainer.epoch < job.config.epochs:
+        say(f"{job.stage}: as sparse as asked for after {trainer.epoch} of {job.config.epochs} epochs")
 
 
 def _accuracy_of(trainer: Trainer, job: EvaluateJob, validation: Images, autocast: bool) -> Evaluation | None:
@@ -179,7 +183,7 @@ def _evaluate(job: EvaluateJob, workers: Workers) -> None:
 
 def _report(trainer: Trainer, config: TrainConfig, loss: dict[str, float]) -> None:
     """Tell Ray that an epoch is over, with a checkpoint from the first worker when one is due."""
-    due = trainer.epoch % config.checkpoint_every == 0 or trainer.epoch == config.epochs
+    due = trainer.epoch % config.checkpoint_every == 0 or trainer.finished
     if not (due and trainer.workers.first):
         ray.train.report(loss)
         return
