@@ -12,6 +12,7 @@ from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.pruning import PruneConfig, check_ready, make_plan, prune
+from yolo_dist.compress.pruning.carry_out import carry_out
 from yolo_dist.compress.pruning.proof import TOLERANCE, largest_difference, weight_bytes
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.surgery import cut
@@ -97,7 +98,7 @@ def swapped_channels(network: Network, graph: ChannelGraph, kept: np.ndarray) ->
 
 
 def test_the_proof_catches_a_wrong_surgery(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[prune.__module__], "cut", swapped_channels)
+    monkeypatch.setattr(sys.modules[carry_out.__module__], "cut", swapped_channels)
     with pytest.raises(ProofError, match=r"masked and the pruned network differ by .* nothing was written"):
         prune(network, FORCED, random_images(), SIZE)
 
@@ -109,7 +110,7 @@ def test_the_proof_catches_random_weights_behind_the_first_layer(
         compact = cut(network, graph, kept)
         return Network(compact.cfg).eval()
 
-    monkeypatch.setattr(sys.modules[prune.__module__], "cut", forgetful)
+    monkeypatch.setattr(sys.modules[carry_out.__module__], "cut", forgetful)
     with pytest.raises(ProofError):
         prune(network, FORCED, random_images(), SIZE)
 

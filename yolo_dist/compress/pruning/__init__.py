@@ -3,7 +3,16 @@
 A new method is one file with a function registered by `@method("name")`; import it here.
 """
 
-from yolo_dist.compress.pruning import layer, layer_channel, layer_channel_regular, normal, regular, shortcut, slim
+from yolo_dist.compress.pruning import (
+    eagle_eye,
+    layer,
+    layer_channel,
+    layer_channel_regular,
+    normal,
+    regular,
+    shortcut,
+    slim,
+)
 from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import Proof
@@ -17,6 +26,7 @@ __all__ = [
     "PrunePlan",
     "Pruned",
     "check_ready",
+    "eagle_eye",
     "layer",
     "layer_channel",
     "layer_channel_regular",

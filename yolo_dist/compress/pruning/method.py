@@ -34,6 +34,18 @@ class PruneConfig(Config):
     """Channels that stay are rounded up to a multiple of this; 32 by default for the methods called regular."""
     layer_keep: Annotated[float, Gt(0), Le(1)] = 0.01
     """Least share of its channels that `slim` leaves a convolution."""
+    target_parameters: Annotated[float, Gt(0)] | None = None
+    """In place of a percent: parameters that may stay; up to 1 a share of all."""
+    target_macs: Annotated[float, Gt(0)] | None = None
+    """In place of a percent: multiply-accumulate operations an image that may stay; up to 1 a share of all."""
+    target_latency_ms: Annotated[float, Gt(0)] | None = None
+    """In place of a percent: milliseconds an image, the network alone on one thread, measured where the stage runs."""
+    max_map_drop: Annotated[float, Ge(0), Lt(1)] | None = None
+    """In place of a percent: how far mAP50 on the validation split may fall before any fine-tuning."""
+    candidates: Annotated[int, Ge(1)] = 50
+    """Random shapes of which `eagle-eye` takes the best."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of what is random: the shapes of `eagle-eye`."""
     compensate: bool = True
     """Push the constant that a cut channel still emits into the layers that read it."""
     reestimate_images: Annotated[int, Ge(0)] = 0
@@ -55,7 +67,24 @@ class PruneConfig(Config):
         given = {name for name in METHOD_OPTIONS if getattr(self, name) != fields[name].default}
         if foreign := sorted(given - used):
             raise ValueError(f"method {self.method} does not use {' and '.join(foreign)}; it uses {_listed(used)}")
+        targets = [name for name in TARGETS if getattr(self, name) is not None]
+        if len(targets) > 1:
+            raise ValueError(f"{' and '.join(targets)} are one target too many; give one")
+        if targets and self.percent != fields["percent"].default:
+            raise ValueError(f"{targets[0]} stands in place of percent; give one of them")
+        if self.draws_candidates and not self.reestimate_images:
+            raise ValueError(f"{self.method} judges networks after re-estimation; set reestimate_images, such as 64")
         return self
+
+    @property
+    def draws_candidates(self) -> bool:
+        """Whether the method draws shapes of which the most accurate is taken."""
+        return "candidates" in OPTIONS[self.method]
+
+    @property
+    def measures_accuracy(self) -> bool:
+        """Whether what is cut is decided by accuracy after the cut, so that no readiness need be guessed from γ."""
+        return self.draws_candidates or self.max_map_drop is not None
 
 
 Method = Callable[[ChannelGraph, Importance, PruneConfig], PrunePlan]
@@ -63,7 +92,9 @@ METHODS: dict[str, Method] = {}
 OPTIONS: dict[str, frozenset[str]] = {}
 """Method → those of `METHOD_OPTIONS` that it uses."""
 
-METHOD_OPTIONS = frozenset({"shortcuts", "round_to", "layer_keep"})
+TARGETS = ("target_parameters", "target_macs", "target_latency_ms", "max_map_drop")
+
+METHOD_OPTIONS = frozenset({"percent", "shortcuts", "round_to", "layer_keep", "candidates"})
 """Keys of `PruneConfig` that only some methods use."""
 
 

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
-from yolo_dist.compress.pruning.compensation import compensate
-from yolo_dist.compress.pruning.layer_removal import Lineage, remove_blocks
+from yolo_dist.compress.pruning.carry_out import carry_out
+from yolo_dist.compress.pruning.layer_removal import Lineage
 from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, largest_difference, measure_change
 from yolo_dist.compress.pruning.readiness import check_ready
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
-from yolo_dist.compress.pruning.surgery import cut
+from yolo_dist.compress.pruning.selection import Accuracy, Planner, select_plan
 from yolo_dist.compress.sparsity import absolute_gammas
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
@@ -33,36 +32,26 @@ class Pruned:
     """Which layer of the network before each of its layers was."""
 
 
-@dataclass(frozen=True)
-class Compact:
-    """A network that was cut, and what is needed to compare it with the one it came from.
-
-    Attributes:
-        network: the compact network.
-        lineage: which layer of the network before each of its layers was.
-        full: the network before, compensated if the compact one is.
-        graph: channel graph of `full`.
-        kept: which of its channels stay, bool [channels].
-    """
-
-    network: Network
-    lineage: Lineage
-    full: Network
-    graph: ChannelGraph
-    kept: NDArray[np.bool_]
-
-
 def make_plan(network: Network, config: PruneConfig) -> PrunePlan:
-    """What a method would cut; nothing is changed.
+    """What a method would cut at a percent; nothing is changed.
 
     Raises:
         PruneError: weights are not finite, all γ are equal, or what the method itself raises.
+    """
+    return planner(network)(config)
+
+
+def planner(network: Network) -> Planner:
+    """Plans for one network, whose graph and importances are computed once.
+
+    Raises:
+        PruneError: weights are not finite, or all γ are equal.
     """
     graph = ChannelGraph.from_cfg(network.cfg)
     require_finite_weights(network)
     gammas = absolute_gammas(network, list(graph.convolutions()))
     _require_differences(gammas)
-    return METHODS[config.method](graph, gammas, config)
+    return lambda config: METHODS[config.method](graph, gammas, config)
 
 
 def require_finite_weights(network: Network) -> None:
@@ -91,6 +80,7 @@ def prune(
     images: Tensor,
     image_size: tuple[int, int],
     training_batches: Iterable[Tensor] = (),
+    accuracy: Accuracy | None = None,
 ) -> Pruned:
     """Cut a network and prove the result.
 
@@ -100,14 +90,15 @@ def prune(
         images: float [B, C, H, W] in 0..1, on which masked and compact network are compared.
         image_size: (width, height) for MACs and latency.
         training_batches: images for `config.reestimate_images`.
+        accuracy: measures plans on a validation split, for `max_map_drop` and method eagle-eye.
 
     Raises:
         NotSparseEnough: see `check_ready`; not with `force`.
         LayerWouldVanish, PruneError: the method cannot meet the request.
         ProofError: masked and compact network disagree.
     """
-    plan = make_plan(network, config)
-    if not config.force:
+    plan = select_plan(network, planner(network), config, image_size, accuracy)
+    if not (config.force or config.measures_accuracy):
         check_ready(network, plan)
     result = carry_out(network, plan, compensated=config.compensate)
     compact = result.network
@@ -125,12 +116,3 @@ def prune(
         **measure_change(network, compact, image_size),
     )
     return Pruned(compact, plan, proof, result.lineage)
-
-
-def carry_out(network: Network, plan: PrunePlan, *, compensated: bool = True) -> Compact:
-    """Cut what a plan lets go, channels first, then residual blocks; `network` stays as it is."""
-    graph = ChannelGraph.from_cfg(network.cfg)
-    kept = graph.kept_channels(plan.masks())
-    full = compensate(network, graph, kept, plan.blocks) if compensated else network
-    compact, lineage = remove_blocks(cut(full, graph, kept), plan.blocks)
-    return Compact(compact, lineage, full, graph, kept)
