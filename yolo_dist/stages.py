@@ -11,6 +11,7 @@ from upath import UPath
 
 from yolo_dist.bundle import RECORD_FILE, Bundle, open_bundle
 from yolo_dist.compress.pruning import PruneConfig, Pruned, prune
+from yolo_dist.darknet.shapes import count_macs
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig
@@ -28,7 +29,7 @@ from yolo_dist.train.ray_trainer import (
 )
 from yolo_dist.train.tracking import TrackingConfig, say
 
-PROOF_IMAGES = 8
+PROOF_IMAGES, PROOF_MACS = 8, 60e9
 PROOF_FILE, PLAN_FILE = "proof.json", "plan.json"
 
 
@@ -112,10 +113,15 @@ def prune_with_shards(start: Bundle, config: PruneConfig, validation: Images, tr
     return prune(
         start.network,
         config,
-        images_of(validation, start.image_size, PROOF_IMAGES),
+        images_of(validation, start.image_size, _proof_images(start)),
         start.image_size,
         images_of(train, start.image_size, config.reestimate_images).split(PROOF_IMAGES),
     )
+
+
+def _proof_images(start: Bundle) -> int:
+    """As many as a large network sees in seconds, but at least two."""
+    return max(2, min(PROOF_IMAGES, int(PROOF_MACS / count_macs(start.network.cfg, start.image_size))))
 
 
 def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPath) -> None:
