@@ -4,42 +4,33 @@ import json
 import re
 from contextlib import suppress
 
+import drawn_gammas
 import numpy as np
 import pytest
+from drawn_gammas import Gammas, random_gammas
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from small_networks import cfg_of, conv, head
 
 from yolo_dist.compress.graph import ChannelGraph, plain_convolutions
-from yolo_dist.compress.pruning import METHODS, PruneConfig, PrunePlan
+from yolo_dist.compress.pruning import PruneConfig, PrunePlan
 from yolo_dist.config import validate
 from yolo_dist.darknet.cfg import Shortcut
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.errors import ConfigError, LayerWouldVanish, PruneError
-
-Gammas = dict[int, NDArray[np.float32]]
 
 THREE = ChannelGraph.from_cfg(cfg_of(conv(8), conv(5), conv(3), *head()))
 """Three convolutions of 8, 5 and 3 channels that may all be cut."""
 
 
 def plan_of(graph: ChannelGraph, gammas: Gammas, percent: float, scope: str = "classic") -> PrunePlan:
-    return METHODS["normal"](graph, gammas, PruneConfig.model_validate({"percent": percent, "scope": scope}))
+    return drawn_gammas.plan_of(graph, gammas, "normal", percent=percent, scope=scope)
 
 
 def works(gammas: Gammas, percent: float) -> bool:
     with suppress(LayerWouldVanish):
         return bool(plan_of(THREE, gammas, percent).keep)
     return False
-
-
-def random_gammas(graph: ChannelGraph, seed: int = 0) -> Gammas:
-    generator = np.random.default_rng(seed)
-    return {
-        layer: np.abs(generator.normal(0.5, 0.3, len(graph.outputs[layer]))).astype(np.float32)
-        for layer in graph.convolutions()
-    }
 
 
 @pytest.mark.parametrize("percent", [0.0, 0.1, 0.5, 0.73])
@@ -158,3 +149,19 @@ def test_a_plan_survives_json_and_gives_its_masks_back() -> None:
 def test_wrong_requests_are_refused_by_name(values: dict[str, object], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         validate(PruneConfig, values, "prune")
+
+
+def test_rounding_gives_layers_their_best_channels_back() -> None:
+    gammas = {
+        0: np.array([0.9, 0.1, 0.8, 0.2, 0.3, 0.7, 0.4, 0.6], np.float32),
+        1: np.array([0.9, 0.1, 0.2, 0.3, 0.8], np.float32),
+        2: np.array([0.9, 0.05, 0.8], np.float32),
+    }
+    plan = drawn_gammas.plan_of(THREE, gammas, "normal", percent=0.5, round_to=4)
+    assert plan.keep == {0: (0, 2, 5, 7), 1: (0, 2, 3, 4), 2: (0, 1, 2)}
+
+
+@pytest.mark.parametrize("option", ["shortcuts", "layer_keep", "candidates"])
+def test_options_of_other_methods_are_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"method normal does not use {option}; it uses percent, round_to"):
+        validate(PruneConfig, {option: 0.5 if option == "layer_keep" else 2}, "prune")

@@ -1,0 +1,127 @@
+"""Targets in place of percents, and the best of several shapes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from small_networks import conv, head, random_network
+
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.pruning import PruneConfig, PrunePlan
+from yolo_dist.compress.pruning import selection as selecting
+from yolo_dist.compress.pruning.carry_out import planned_cfg
+from yolo_dist.compress.pruning.prune import planner
+from yolo_dist.compress.pruning.selection import Accuracy, select_plan
+from yolo_dist.config import validate
+from yolo_dist.darknet.network import Network
+from yolo_dist.darknet.shapes import count_macs, count_parameters
+from yolo_dist.errors import ConfigError, PruneError
+
+SIZE = (32, 32)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return random_network(conv(24, 3), conv(32, 3), conv(16), *head())
+
+
+def selected(network: Network, accuracy: Accuracy | None = None, **request: Any) -> PrunePlan:
+    config = PruneConfig.model_validate(request)
+    return select_plan(network, planner(network), config, SIZE, accuracy)
+
+
+def kept_share(plan: PrunePlan) -> float:
+    return sum(map(len, plan.keep.values())) / sum(plan.channels.values())
+
+
+def sizes(network: Network, plan: PrunePlan) -> tuple[int, int]:
+    cfg = planned_cfg(ChannelGraph.from_cfg(network.cfg), plan)
+    return count_parameters(cfg), count_macs(cfg, SIZE)
+
+
+@pytest.mark.parametrize("method", ["normal", "regular", "slim"])
+@pytest.mark.parametrize("target", [0.4, 0.8, 6_000])
+def test_the_mildest_cut_that_meets_a_number_of_parameters(network: Network, method: str, target: float) -> None:
+    request: dict[str, Any] = {"method": method} | ({"round_to": 4} if method == "regular" else {})
+    limit = target * count_parameters(network.cfg) if target <= 1 else target
+    plan = selected(network, target_parameters=target, **request)
+    assert sizes(network, plan)[0] <= limit
+    milder = selected(network, percent=round(plan.percent - 0.001, 3), **request)
+    assert sizes(network, milder)[0] > limit
+
+
+def test_the_mildest_cut_that_meets_a_number_of_operations(network: Network) -> None:
+    plan = selected(network, target_macs=0.5)
+    assert sizes(network, plan)[1] <= 0.5 * count_macs(network.cfg, SIZE)
+    milder = selected(network, percent=round(plan.percent - 0.001, 3))
+    assert sizes(network, milder)[1] > 0.5 * count_macs(network.cfg, SIZE)
+
+
+def test_a_target_beyond_what_a_method_can_do_names_its_limit(network: Network) -> None:
+    with pytest.raises(PruneError, match=r"50 cannot be met; the largest percent that works is 0\.\d+"):
+        selected(network, target_parameters=50)
+
+
+def test_latency_is_measured_on_the_networks_that_would_come_out(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def milliseconds(compact: Network, size: tuple[int, int]) -> float:
+        assert size == SIZE
+        return count_macs(compact.cfg, size) / 1e6
+
+    monkeypatch.setattr(selecting, "network_latency_ms", milliseconds)
+    limit = 0.5 * count_macs(network.cfg, SIZE)
+    assert selected(network, target_latency_ms=limit / 1e6) == selected(network, target_macs=limit)
+
+
+def test_the_hardest_cut_that_keeps_accuracy(network: Network) -> None:
+    asked: list[float] = []
+
+    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
+        asked.extend(kept_share(plan) for plan in plans)
+        return [0.9 * kept_share(plan) for plan in plans]
+
+    plan = selected(network, accuracy, max_map_drop=0.27)
+    assert kept_share(plan) == pytest.approx(0.7, abs=1 / 72)
+    assert kept_share(plan) >= 0.7 - 1e-9
+    assert len(asked) < 14
+
+
+def test_a_network_that_keeps_its_accuracy_is_cut_until_a_layer_would_vanish(network: Network) -> None:
+    plan = selected(network, lambda plans: [0.5] * len(plans), max_map_drop=0.0)
+    assert min(map(len, plan.keep.values())) == 1
+
+
+def test_the_best_of_several_random_shapes_is_taken(network: Network) -> None:
+    seen: list[PrunePlan] = []
+
+    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
+        seen.extend(plans)
+        return [0.1, 0.7, 0.3, 0.7]
+
+    request: dict[str, Any] = {"method": "eagle-eye", "target_macs": 0.5, "reestimate_images": 8}
+    plan = selected(network, accuracy, **request, candidates=4, seed=5)
+    assert len({str(one.keep) for one in seen}) == 4
+    assert plan == seen[1] == selected(network, **request, candidates=1, seed=6)
+
+
+@pytest.mark.parametrize(
+    "request_", [{"max_map_drop": 0.1}, {"method": "eagle-eye", "target_macs": 0.5, "reestimate_images": 8}]
+)
+def test_what_needs_accuracy_says_so(network: Network, request_: dict[str, Any]) -> None:
+    with pytest.raises(PruneError, match="needs a validation split to measure on; give --shards"):
+        selected(network, **request_)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"target_macs": 0.5, "max_map_drop": 0.1}, "target_macs and max_map_drop are one target too many"),
+        ({"target_macs": 0.5, "percent": 0.3}, "target_macs stands in place of percent"),
+        ({"target_macs": 0}, "target_macs: .*greater than 0"),
+        ({"method": "eagle-eye", "target_macs": 0.5}, "judges networks after re-estimation; set reestimate_images"),
+    ],
+)
+def test_requests_that_contradict_themselves_are_refused(values: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        validate(PruneConfig, values, "prune")
