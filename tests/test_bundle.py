@@ -50,6 +50,21 @@ def test_a_saved_bundle_is_read_back_bit_for_bit(url: str, tmp_path: Path) -> No
     assert all(torch.equal(state[name], value) for name, value in made.network.state_dict().items())
 
 
+def test_lineage_leads_to_the_first_of_a_chain_and_survives_files(tmp_path: Path) -> None:
+    first = tiny.make_bundle()
+    layers = len(first.network.layers)
+    trained = first.followed_by(first.network)
+    assert trained.lineage is None
+    assert first.followed_by(first.network, range(layers)).lineage is None
+    shorter = trained.followed_by(first.network, [0, None, *range(3, layers)])
+    assert shorter.lineage == (0, None, *range(3, layers))
+    again = shorter.followed_by(first.network, [0, 1, *range(3, layers - 1)])
+    assert again.lineage == (0, None, *range(4, layers))
+    assert again.followed_by(first.network).lineage == again.lineage
+    again.save(tmp_path / "bundle")
+    assert open_bundle(tmp_path / "bundle").lineage == again.lineage
+
+
 def test_a_bundle_holds_a_plain_darknet_pair_of_its_input_size(folder: Path) -> None:
     saved = open_bundle(folder)
     network = tiny.make_bundle(seed=1).network

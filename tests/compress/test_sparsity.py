@@ -126,6 +126,23 @@ def test_candidates_are_plain_convolutions_that_pruning_could_cut() -> None:
     assert sparsity_candidates(ChannelGraph.from_cfg(cfg_of(*layers))) == [0, 6]
 
 
+def test_scopes_are_the_candidates_of_what_shall_be_cut() -> None:
+    """Layer 1 lies on a branch, 0 and 2 are tied by its shortcut, 2 feeds it; 4 is plain."""
+    graph = ChannelGraph.from_cfg(cfg_of(conv(4), conv(2), conv(4), Shortcut(from_layer=-3), conv(6), *head()))
+    assert sparsity_candidates(graph, "normal") == [1, 4]
+    assert sparsity_candidates(graph, "shortcut") == [0, 1, 2, 4]
+    assert sparsity_candidates(graph, "layer") == [2]
+
+
+def test_the_gauge_of_blocks_counts_blocks_and_wants_some_of_them_to_vanish() -> None:
+    blocks = gammas([1.0] * 40, [0.005] * 40, [0.001] * 8, [0.9, 1.1])
+    gauge = measure_sparsity(blocks, "layer")
+    assert gauge.prunable == 2 / 4
+    assert gauge.verdict == "ready"
+    assert measure_sparsity(blocks).verdict == "overdone"
+    assert measure_sparsity(gammas([0.001, 0.002], [0.003]), "layer").verdict == "overdone"
+
+
 def test_absolute_gammas_are_those_of_the_layers_asked_for() -> None:
     network = random_network(conv(4), conv(3), *head())
     with torch.no_grad():

@@ -236,12 +236,23 @@ def test_a_sparse_stage_makes_gammas_small_and_its_gauge_sees_it(shards: ShardSe
     assert sum(gauge["histogram"]["counts"]) == len(gammas(sparse))
 
 
+def test_a_stage_is_finished_when_it_is_as_ready_as_asked(shards: ShardSet) -> None:
+    trainer = Trainer(tiny_network(), shards, training(epochs=9, sparsity={"stop_when_ready": 0.5}), SIZE)
+    assert not trainer.finished
+    half = [batch_norm(trainer.average.network, layer).weight for layer in trainer.candidates[2:]]  # 56 of 80 channels
+    with torch.no_grad():
+        for gamma in half:
+            gamma.fill_(1e-5)
+    assert trainer.finished
+    assert not Trainer(trainer.average.network, shards, training(epochs=9, sparsity={}), SIZE).finished
+
+
 def test_an_ordinary_stage_has_no_gauge(shards: ShardSet) -> None:
     assert Trainer(tiny_network(), shards, training(), SIZE).gauge() is None
 
 
 def test_a_sparse_stage_for_a_network_without_candidates_is_refused_before_it_starts(shards: ShardSet) -> None:
-    with pytest.raises(ConfigError, match="sparsity: no convolution"):
+    with pytest.raises(ConfigError, match=r"sparsity: no convolution .* in scope normal; take another"):
         Trainer(without_batch_norm(), shards, training(sparsity={}), SIZE)
 
 

@@ -15,6 +15,7 @@ from tiny_training import scenes, tiny_bundle, tiny_network, training, without_b
 from upath import UPath
 
 from yolo_dist.bundle import open_bundle
+from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import weights_bytes
 from yolo_dist.data.shards import ShardSet
@@ -124,6 +125,27 @@ def test_what_is_kept_is_the_average_not_the_last_step(place: Place) -> None:
     trainer.run_epoch()
     assert place.weights("out") == weights_bytes(trainer.average.network)
     assert place.weights("out") != weights_bytes(trainer.network)
+
+
+def test_a_sparse_stage_ends_early_once_ready(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    dead = tiny_network()
+    with torch.no_grad():
+        for layer in (1, 2, 3):
+            batch_norm(dead, layer).weight.fill_(1e-6)
+    tiny_bundle(dead).save(place.folder / "start")
+    still = {"learning_rate": 1e-9, "warmup_epochs": 0}
+    lines = place.train("out", workers=0, epochs=5, sparsity={"stop_when_ready": 0.85}, optimizer=still)
+    assert len(lines) == 0
+    assert "base: as sparse as asked for after 0 of 5 epochs" in capsys.readouterr().out
+    assert place.evaluated("out")
+
+
+def test_training_from_scratch_forgets_the_weights_but_not_the_shape(place: Place) -> None:
+    place.train("one", workers=0, epochs=1, from_scratch=True, seed=4)
+    tiny_bundle(tiny_network(seed=9)).save(place.folder / "start")
+    place.train("two", workers=0, epochs=1, from_scratch=True, seed=4)
+    place.train("three", workers=0, epochs=1, from_scratch=True, seed=5)
+    assert place.weights("one") == place.weights("two") != place.weights("three")
 
 
 def test_errors_in_this_process_are_themselves(place: Place) -> None:

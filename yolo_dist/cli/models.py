@@ -79,8 +79,30 @@ def prune(
     weights: Weights = None,
     dataset: Dataset = None,
     method: Annotated[str, typer.Option("--method", help="Pruning method.")] = "normal",
-    percent: Annotated[float, typer.Option("--percent", help="Share of the candidates' channels to cut.")] = 0.5,
+    percent: Annotated[float, typer.Option("--percent", help="Share of the candidates to cut.")] = 0.5,
     scope: Annotated[str, typer.Option("--scope", help="classic or full.")] = "classic",
+    shortcuts: Annotated[
+        int | None, typer.Option("--shortcuts", help="Residual blocks that a layer method removes.", show_default=False)
+    ] = None,
+    round_to: Annotated[
+        int | None, typer.Option("--round-to", help="Round channels up to a multiple.", show_default=False)
+    ] = None,
+    target_parameters: Annotated[
+        float | None,
+        typer.Option("--target-parameters", help="Parameters that may stay; up to 1 a share.", show_default=False),
+    ] = None,
+    target_macs: Annotated[
+        float | None, typer.Option("--target-macs", help="MACs that may stay; up to 1 a share.", show_default=False)
+    ] = None,
+    target_latency: Annotated[
+        float | None, typer.Option("--target-latency-ms", help="Milliseconds an image.", show_default=False)
+    ] = None,
+    max_map_drop: Annotated[
+        float | None, typer.Option("--max-map-drop", help="Loss of mAP50 that is allowed.", show_default=False)
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option("--candidates", help="Shapes that eagle-eye draws.", show_default=False)
+    ] = None,
     reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Mend what cut channels still emitted.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Cut although the network is not sparse enough.")] = False,
@@ -94,18 +116,22 @@ def prune(
     from yolo_dist.compress.pruning import PruneConfig
     from yolo_dist.stages import prune_with_shards, save_pruned
 
-    config = validate(
-        PruneConfig,
-        {
-            "method": method,
-            "percent": percent,
-            "scope": scope,
-            "reestimate_images": reestimate,
-            "compensate": compensate,
-            "force": force,
-        },
-        "options",
-    )
+    values = {
+        "method": method,
+        "percent": percent,
+        "scope": scope,
+        "shortcuts": shortcuts,
+        "round_to": round_to,
+        "target_parameters": target_parameters,
+        "target_macs": target_macs,
+        "target_latency_ms": target_latency,
+        "max_map_drop": max_map_drop,
+        "candidates": candidates,
+        "reestimate_images": reestimate,
+        "compensate": compensate,
+        "force": force,
+    }
+    config = validate(PruneConfig, {key: value for key, value in values.items() if value is not None}, "options")
     validation = open_split(shards, "val")
     statistics = open_split(shards, "train") if config.reestimate_images else validation
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
