@@ -14,7 +14,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make lint    formatter, linter, type checker"
 	@echo "make bench   measurements against plain loops and bare decoding"
-	@echo "make bench-peers   the loader beside PyTorch's, webdataset, mosaicml-streaming and Ray Data, half an hour"
+	@echo "make bench-peers   loader and pruning beside other libraries', half an hour"
 
 setup: $(INSTALLED)
 
@@ -49,6 +49,7 @@ bench: setup
 bench-peers: setup $(STREAMING)
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[bench]'
 	$(VENV)/bin/python benchmarks/loader_peers.py
+	$(VENV)/bin/python benchmarks/pruning.py
 
 # mosaicml-streaming asks for an older NumPy than the rest.
 $(STREAMING): pyproject.toml benchmarks/streaming-constraints.txt

@@ -15,7 +15,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from measure import publish_result, race, show
+from measure import peak_memory, publish_result, race, show
 
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
@@ -62,9 +62,7 @@ def peak_of_conversion(source: Path, target: Path) -> int:
 
 def _convert_and_measure(source: Path, target: Path) -> int:
     convert(CARD, source, target, "train", ConvertConfig(overwrite=True))
-    # getrusage would count what the process that started this one had
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].removesuffix("kB")) * 1024
+    return peak_memory()
 
 
 def jpegs(folder: Path) -> list[Path]:

@@ -76,6 +76,12 @@ def show(title: str, result: Race, reference: str, unit: str) -> None:
         print(f"  {name:{width}}  {result.median(name):10.2f} {unit}  {result.ratio(name, reference):6.3f} ×")
 
 
+def peak_memory() -> int:
+    """Bytes of the largest memory that this process had so far; `getrusage` would count what its parent had."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].removesuffix("kB")) * 1024
+
+
 def publish_result(name: str, content: Mapping[str, Any]) -> Path:
     """Write `results/<name>.json` with date and machine; returns its path."""
     stamp = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine_facts()}
