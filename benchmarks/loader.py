@@ -24,7 +24,7 @@ from yolo_dist.data.image import plan_letterbox
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.scenes import CLASSES, SceneSettings
 from yolo_dist.data.shards import ShardSet, open_split
-from yolo_dist.train.workers import keep_freed_memory
+from yolo_dist.freed_memory import keep_freed_memory
 
 SIZE = (416, 416)
 BATCH_SIZE = 16

@@ -27,9 +27,10 @@ from yolo_dist.data.mixture import Mixture, MixturePlan, MixtureSource
 from yolo_dist.data.scenes import CLASSES, Scene, SceneSettings
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.evaluate.evaluator import evaluate
+from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
-from yolo_dist.train.workers import keep_freed_memory, use_threads
+from yolo_dist.train.workers import use_threads
 
 SIZE = (96, 96)
 ANCHORS = [(14.0, 14.0), (18.0, 18.0), (22.0, 22.0), (27.0, 27.0), (33.0, 33.0), (40.0, 40.0)]

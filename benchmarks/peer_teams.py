@@ -17,7 +17,7 @@ import psutil
 import torch
 from measure import Race, race
 
-from yolo_dist.train.workers import keep_freed_memory
+from yolo_dist.freed_memory import keep_freed_memory
 
 
 @dataclass(frozen=True)

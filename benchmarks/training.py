@@ -31,6 +31,7 @@ from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.scenes import CLASSES, SceneSettings
 from yolo_dist.data.shards import ShardSet
+from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.storage import location
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
@@ -39,7 +40,7 @@ from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.optimizer import OptimizerConfig, build_optimizer
 from yolo_dist.train.ray_trainer import EvaluateJob, TrainJob, train_on_workers
 from yolo_dist.train.targets import assign_all
-from yolo_dist.train.workers import bfloat16_is_fast, keep_freed_memory, use_threads
+from yolo_dist.train.workers import bfloat16_is_fast, use_threads
 
 SIZE = (416, 416)
 BATCH = 8

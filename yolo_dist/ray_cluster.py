@@ -6,19 +6,11 @@ import os
 import ray
 
 from yolo_dist.errors import ConfigError
+from yolo_dist.freed_memory import KEEPING_FREED_MEMORY
 from yolo_dist.ray_address import set_address
 
 PASSED_ON = ("AWS_", "WANDB_", "YOLO_DIST_")
 """Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
-
-_LARGE = 2**30
-KEEPING_FREED_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(_LARGE),
-    "MALLOC_TRIM_THRESHOLD_": str(2 * _LARGE - 1),
-}
-"""Environment in which a new process keeps the memory of freed activations for the next step, where glibc is its C
-library: by default blocks of this size go back to the kernel, and every step waits while it clears the same pages."""
 
 
 def join_cluster(needed: dict[str, float], workers: int, option: str) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from yolo_dist.ray_cluster import KEEPING_FREED_MEMORY
+from yolo_dist.freed_memory import KEEPING_FREED_MEMORY
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
 
@@ -73,7 +73,7 @@ def test_a_torch_that_cannot_tell_gets_no_bfloat16(monkeypatch: pytest.MonkeyPat
 ALLOCATE_AGAIN_AND_AGAIN = """
 import resource, sys
 import torch
-from yolo_dist.train.workers import keep_freed_memory
+from yolo_dist.freed_memory import keep_freed_memory
 if sys.argv[1:] == ["keep"]:
     keep_freed_memory()
 for _ in range(5):

@@ -12,8 +12,9 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.errors import TrainError, YoloDistError
+from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.ray_cluster import join_cluster
-from yolo_dist.train.workers import Workers, keep_freed_memory, use_threads
+from yolo_dist.train.workers import Workers, use_threads
 
 KEPT_CHECKPOINTS = 2
 

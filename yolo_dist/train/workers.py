@@ -1,8 +1,6 @@
 """The worker group as a training function sees it: who am I, and sums and gathers over all."""
 
-import ctypes
 import os
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +10,6 @@ from torch import Tensor
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """On x86, and the last on ARM."""
-KEPT_BYTES = 2**30
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""glibc's numbers for `mallopt`, from its malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +72,3 @@ def use_threads(count: int) -> None:
     """Give this process `count` threads for computing: more processes than cores fight over them."""
     os.environ["OMP_NUM_THREADS"] = str(count)
     torch.set_num_threads(count)
-
-
-def keep_freed_memory() -> None:
-    """Do for this process what `KEEPING_FREED_MEMORY` does for a new one; its first thread profits most."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_BYTES - 1)

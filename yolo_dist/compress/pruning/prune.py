@@ -19,6 +19,7 @@ from yolo_dist.compress.pruning.selection import Accuracy, Planner, select_plan
 from yolo_dist.compress.sparsity import absolute_gammas
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
+from yolo_dist.freed_memory import return_freed_memory
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def prune(
     result = carry_out(network, plan, compensated=config.compensate)
     compact = result.network
     difference = largest_difference(result.full, compact, result.graph, result.kept, images, plan.blocks)
+    return_freed_memory()  # maps of all sizes lay between the weights, which for a large network is most of its size
     if config.reestimate_images:
         reestimate_batchnorm(compact, training_batches)
     proof = Proof(
@@ -115,4 +117,5 @@ def prune(
         channels=changed_channels(network, compact, result.lineage),
         **measure_change(network, compact, image_size),
     )
+    return_freed_memory()
     return Pruned(compact, plan, proof, result.lineage)
