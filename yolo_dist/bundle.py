@@ -19,11 +19,13 @@ from yolo_dist.config import STRIDE_LIMIT, ImageSize
 from yolo_dist.darknet.cfg import Cfg, Yolo, format_cfg, parse_cfg, read_cfg
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import load_weights, save_weights
-from yolo_dist.errors import BundleCorrupt, CfgError, ConfigError, ModelError
+from yolo_dist.errors import BundleCorrupt, BundleQuantized, CfgError, ConfigError, ModelError
 from yolo_dist.object_store import persistently
 from yolo_dist.storage import Url, local_copy, location, publish_folder, sha256
 
 CFG_FILE, WEIGHTS_FILE, RECORD_FILE = "model.cfg", "model.weights", "bundle.json"
+QUANTIZATION_FILE = "quantization.safetensors"
+"""Ranges and scales of a quantised network."""
 
 
 class BundleRecord(BaseModel):
@@ -144,8 +146,13 @@ def open_bundle(url: Url) -> Bundle:
     Raises:
         BundleCorrupt: a file is missing or does not match its hash, or the record names other classes than the network
             has; names the file.
+        BundleQuantized: its weights belong to a quantised network.
     """
     record, fingerprint = read_record(url)
+    if QUANTIZATION_FILE in record.sha256:
+        raise BundleQuantized(
+            f"{url}: is quantised, so its weights are not those of a float network; take the bundle it was made from"
+        )
     with local_copy(location(url)) as folder:
         for name in (CFG_FILE, WEIGHTS_FILE):
             _check(folder, name, record.sha256.get(name, "none"), str(url))

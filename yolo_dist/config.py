@@ -81,8 +81,10 @@ def validate(cls: type[ConfigT], values: Mapping[str, Any], source: str) -> Conf
 
 
 def _problem(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    key = ".".join(str(part) for part in item["loc"])
     message = item["msg"].removeprefix("Value error, ")
+    if isinstance(item["input"], Mapping) and item["type"] == "value_error":  # about several keys together
+        return f"{key}: {message}" if key else message
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key"
     if item["type"] == "missing":

@@ -13,6 +13,7 @@ YoloDistError              the work failed: exit 1
 │   │   ├── CfgError           file, line, key
 │   │   ├── WeightsMismatch    floats expected and found, layer reached
 │   │   ├── BundleCorrupt      bundle and the file that does not match
+│   │   ├── BundleQuantized    bundle whose numbers belong to a quantised network
 │   │   └── NonFiniteOutput    weights that make no sense
 │   └── PruneError
 │       ├── LayerWouldVanish   layer, largest percent that works
@@ -85,6 +86,10 @@ class WeightsMismatch(ModelError):
 
 class BundleCorrupt(ModelError):
     """A bundle's files do not match its record."""
+
+
+class BundleQuantized(ModelError):
+    """A bundle holds a quantised network where a float one is needed."""
 
 
 class NonFiniteOutput(ModelError):

@@ -1,0 +1,152 @@
+"""The command `prune`: every method from the command line, and bad input that leaves nothing behind."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from command_line import done, refused
+from small_networks import random_network
+
+from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.compress.sparsity import batch_norm
+from yolo_dist.darknet.cfg import Convolutional, Shortcut, Yolo
+from yolo_dist.darknet.network import Network
+
+ANCHORS = ((16.0, 16.0), (24.0, 24.0), (32.0, 32.0))
+
+
+def residual_network() -> Network:
+    """Two residual blocks and a head for the tiny dataset's three classes."""
+
+    def conv(filters: int, size: int = 1, stride: int = 1) -> Convolutional:
+        return Convolutional(batch_normalize=1, filters=filters, size=size, stride=stride, pad=1, activation="leaky")
+
+    block = (conv(4), conv(16, 3), Shortcut(from_layer=-3))
+    output = Convolutional(filters=24, activation="linear")
+    yolo = Yolo(anchors=ANCHORS, num=3, classes=3, mask=(0, 1, 2))
+    return random_network(conv(8, 3, 4), conv(16, 3, 4), *block, *block, output, yolo)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    tiny.write_shards(folder)
+    classes = tiny.make_bundle().classes
+    Bundle(residual_network(), classes, tiny.SIZE).save(folder / "residual")
+    tiny.make_bundle().save(folder / "bundle")
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """Shards, a bundle with residual blocks and one without."""
+    return shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+
+
+def words(folder: Path, model: str = "residual") -> list[object]:
+    return ["prune", "--model", folder / model, "--shards", folder / "shards", "--out", folder / "pruned"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--method", "regular", "--round-to", "4"],
+        ["--method", "shortcut"],
+        ["--method", "slim"],
+        ["--method", "layer", "--shortcuts", "1"],
+        ["--method", "layer-channel", "--shortcuts", "2"],
+        ["--method", "layer-channel-regular", "--round-to", "2"],
+        ["--target-parameters", "0.6"],
+        ["--target-macs", "0.7", "--method", "slim"],
+        ["--target-latency-ms", "1000"],
+    ],
+    ids=" ".join,
+)
+def test_methods_and_targets_work_from_the_command_line(folder: Path, options: list[str]) -> None:
+    proof = done(*words(folder), "--force", *options, "--json").json()
+    assert proof["max_abs_difference"] <= 1e-4
+    bundle = open_bundle(folder / "pruned")
+    assert proof["parameters"]["after"] == sum(one.numel() for one in bundle.network.parameters())
+    removed = len(json.loads((folder / "pruned" / "plan.json").read_text())["blocks"])
+    assert len(bundle.network.layers) == 10 - 3 * removed
+    if removed:
+        assert bundle.lineage is not None
+        assert [after for after in proof["channels"] if after["after"] == 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--method", "layer", "--shortcuts", "3"], "method layer: 3 residual blocks shall go, but the network has 2"),
+        (["--method", "slim", "--shortcuts", "1"], "options: method slim does not use shortcuts"),
+        (["--target-macs", "0.5", "--target-parameters", "9"], "options: target_parameters and target_macs are one"),
+        (["--target-parameters", "3"], "method normal: target_parameters 3 cannot be met; the largest percent"),
+        (["--method", "eagle-eye"], "options: eagle-eye judges networks after re-estimation"),
+    ],
+)
+def test_requests_that_cannot_be_met_say_what_can(folder: Path, options: list[str], problem: str) -> None:
+    (error,) = refused(*words(folder), "--force", *options)
+    assert error.startswith(problem)
+    assert not (folder / "pruned").exists()
+
+
+def test_layer_methods_on_a_network_without_shortcuts_name_what_works(folder: Path) -> None:
+    (error,) = refused(*words(folder, "bundle"), "--method", "layer", "--force")
+    assert "no shortcuts" in error
+    assert error.endswith("try normal, regular or slim")
+
+
+def test_gammas_that_are_all_equal_are_refused(folder: Path) -> None:
+    bundle = open_bundle(folder / "residual")
+    with torch.no_grad():
+        for layer in (0, 1, 2, 3, 5, 6):
+            batch_norm(bundle.network, layer).weight.fill_(-0.5)
+    bundle.save(folder / "equal")
+    (error,) = refused(*words(folder, "equal"), "--force")
+    assert error.startswith("all |γ| are 0.5, so nothing tells channels apart")
+    assert not (folder / "pruned").exists()
+
+
+def test_weights_that_are_no_numbers_are_refused_by_layer(folder: Path) -> None:
+    bundle = open_bundle(folder / "residual")
+    with torch.no_grad():
+        bundle.network.get_parameter("layers.3.conv.weight")[0, 0, 0, 0] = float("nan")
+    bundle.save(folder / "useless")
+    (error,) = refused(*words(folder, "useless"), "--force")
+    assert re.search(r"layer 3 \[convolutional\] has weights that are not finite", error)
+    assert not (folder / "pruned").exists()
+
+
+def test_a_quantised_bundle_is_refused(folder: Path) -> None:
+    record = folder / "residual" / "bundle.json"
+    content = json.loads(record.read_text())
+    content["sha256"]["quantization.safetensors"] = "0" * 64
+    record.write_text(json.dumps(content))
+    (error,) = refused(*words(folder), "--force")
+    assert error.startswith(f"{folder}/residual: is quantised")
+    assert not (folder / "pruned").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("filters=16\nsize=3\nstride=1", "filters=12\nsize=3\nstride=1", "adds layers of 12 and 16 channels"),
+        ("[shortcut]", "[crnn]", "unknown section"),
+    ],
+)
+def test_a_cfg_that_no_network_can_be_built_from_is_refused_by_place(
+    folder: Path, old: str, new: str, problem: str
+) -> None:
+    cfg = folder / "broken.cfg"
+    text = (folder / "residual" / "model.cfg").read_text()
+    assert old in text
+    cfg.write_text(text.replace(old, new, 1))
+    pair = ["--cfg", cfg, "--weights", folder / "residual" / "model.weights"]
+    (error,) = refused("prune", *pair, "--shards", folder / "shards", "--out", folder / "pruned", "--force")
+    assert error.startswith(f"{cfg}:")
+    assert problem in error
+    assert not (folder / "pruned").exists()
