@@ -14,7 +14,7 @@ from yolo_dist.compress.pruning.layer_removal import Lineage, remove_blocks
 from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, largest_difference, measure_change
-from yolo_dist.compress.pruning.readiness import check_ready
+from yolo_dist.compress.pruning.readiness import Damage, check_ready
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.surgery import cut
 from yolo_dist.compress.sparsity import absolute_gammas
@@ -91,6 +91,7 @@ def prune(
     images: Tensor,
     image_size: tuple[int, int],
     training_batches: Iterable[Tensor] = (),
+    damage: Damage | None = None,
 ) -> Pruned:
     """Cut a network and prove the result.
 
@@ -100,6 +101,7 @@ def prune(
         images: float [B, C, H, W] in 0..1, on which masked and compact network are compared.
         image_size: (width, height) for MACs and latency.
         training_batches: images for `config.reestimate_images`.
+        damage: says what a refused plan would have cost.
 
     Raises:
         NotSparseEnough: see `check_ready`; not with `force`.
@@ -108,7 +110,7 @@ def prune(
     """
     plan = make_plan(network, config)
     if not config.force:
-        check_ready(network, plan)
+        check_ready(network, plan, damage)
     result = carry_out(network, plan, compensated=config.compensate)
     compact = result.network
     difference = largest_difference(result.full, compact, result.graph, result.kept, images, plan.blocks)
