@@ -5,14 +5,16 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
 from upath import UPath
 
 from yolo_dist.bundle import RECORD_FILE, Bundle, open_bundle
-from yolo_dist.compress.pruning import PruneConfig, Pruned, prune
+from yolo_dist.compress.pruning import PruneConfig, Pruned, PrunePlan, prune
+from yolo_dist.compress.pruning.prediction import IMAGES, describe_damage, predict
+from yolo_dist.compress.pruning.readiness import Damage
+from yolo_dist.compress.pruning.selection import Accuracy
+from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
 from yolo_dist.darknet.shapes import count_macs
-from yolo_dist.data.loader import Loader
+from yolo_dist.data.loader import images_of
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.evaluate.samples import METRICS_FILE
@@ -92,7 +94,24 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
 def prune_stage(context: StageContext, config: PruneConfig) -> None:
     """Prune the start bundle, prove the result, evaluate it."""
     start = open_bundle(context.start)
-    pruned = prune_with_shards(start, config, open_images(context.validation), open_images(context.train))
+    validation, train = open_images(context.validation), open_images(context.train)
+    trials = TrialSetup(
+        start,
+        validation,
+        train,
+        reestimate_images=config.reestimate_images,
+        compensate=config.compensate,
+        evaluation=context.evaluation,
+        max_detections=context.max_detections,
+    )
+
+    workers = context.cluster.workers
+
+    def damage(plan: PrunePlan) -> str:
+        few = replace(trials, validation=validation.first(IMAGES))
+        return describe_damage(predict(few, config, plan, workers), plan, len(few.validation))
+
+    pruned = prune_with_shards(start, config, validation, train, accuracy_of(trials, workers), damage)
     proof = pruned.proof
     say(
         f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters; masked and "
@@ -108,7 +127,14 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
     publish(context.output / PROOF_FILE, str(proof))
 
 
-def prune_with_shards(start: Bundle, config: PruneConfig, validation: Images, train: Images) -> Pruned:
+def prune_with_shards(
+    start: Bundle,
+    config: PruneConfig,
+    validation: Images,
+    train: Images,
+    accuracy: Accuracy | None = None,
+    damage: Damage | None = None,
+) -> Pruned:
     """Prune a bundle with real images: validation ones for the proof, training ones for batch-norm statistics."""
     return prune(
         start.network,
@@ -116,6 +142,8 @@ def prune_with_shards(start: Bundle, config: PruneConfig, validation: Images, tr
         images_of(validation, start.image_size, _proof_images(start)),
         start.image_size,
         images_of(train, start.image_size, config.reestimate_images).split(PROOF_IMAGES),
+        accuracy=accuracy,
+        damage=damage,
     )
 
 
@@ -132,18 +160,6 @@ def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPat
         bundle.write(folder)
         (folder / PLAN_FILE).write_text(json.dumps(pruned.plan.as_json()))
         (folder / PROOF_FILE).write_text(str(pruned.proof))
-
-
-def images_of(shards: Images, image_size: tuple[int, int], count: int) -> Tensor:
-    """The first images of a split, those of a mixture by weight, as the network sees them.
-
-    Returns:
-        float [count, 3, H, W] in 0..1.
-    """
-    if not count:
-        return torch.zeros(0, 3, image_size[1], image_size[0])
-    batch = next(iter(Loader(shards, image_size, count, shuffle=False).batches(0)))
-    return batch.images.float().div_(255)
 
 
 def read_evaluation(output: UPath) -> dict[str, Any]:

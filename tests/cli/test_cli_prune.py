@@ -63,11 +63,13 @@ def words(folder: Path, model: str = "residual") -> list[object]:
         ["--target-parameters", "0.6"],
         ["--target-macs", "0.7", "--method", "slim"],
         ["--target-latency-ms", "1000"],
+        ["--max-map-drop", "0.5"],
+        ["--method", "eagle-eye", "--target-macs", "0.5", "--candidates", "3", "--reestimate-images", "8"],
     ],
     ids=" ".join,
 )
 def test_methods_and_targets_work_from_the_command_line(folder: Path, options: list[str]) -> None:
-    proof = done(*words(folder), "--force", *options, "--json").json()
+    proof = done(*words(folder), "--force", "--predict-images", "2", *options, "--json").json()
     assert proof["max_abs_difference"] <= 1e-4
     bundle = open_bundle(folder / "pruned")
     assert proof["parameters"]["after"] == sum(one.numel() for one in bundle.network.parameters())

@@ -11,9 +11,9 @@ from torch import Tensor
 from upath import UPath
 
 from yolo_dist.bundle import Bundle
+from yolo_dist.data.loader import images_of
 from yolo_dist.data.mixture import Mixture
 from yolo_dist.data.shards import open_split
-from yolo_dist.stages import images_of
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss import DetectionLoss, Loss

@@ -3,6 +3,8 @@
 What takes seconds to import is imported where it is used, so that help is quick.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +21,7 @@ from yolo_dist.cli.options import (
     Size,
     Split,
     Weights,
+    Workers,
     image_size,
     load_model,
 )
@@ -26,9 +29,11 @@ from yolo_dist.config import validate
 from yolo_dist.data.card import card_names, find_card
 from yolo_dist.data.shards import open_split
 from yolo_dist.errors import ConfigError
-from yolo_dist.storage import location
+from yolo_dist.object_store import is_remote
+from yolo_dist.storage import location, require_ours
 
 if TYPE_CHECKING:
+    from yolo_dist.compress.pruning.prediction import Prediction
     from yolo_dist.compress.pruning.proof import Proof
     from yolo_dist.evaluate.metrics import Metrics
 
@@ -73,7 +78,9 @@ def train(
 
 def prune(
     shards: Shards,
-    out: Annotated[str, typer.Option("--out", help="Folder or URL of the pruned bundle.")],
+    out: Annotated[
+        str | None, typer.Option("--out", help="Folder or URL of the pruned bundle.", show_default=False)
+    ] = None,
     model: Model = None,
     cfg: CfgFile = None,
     weights: Weights = None,
@@ -106,16 +113,28 @@ def prune(
     reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Mend what cut channels still emitted.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Cut although the network is not sparse enough.")] = False,
+    predict_images: Annotated[
+        int, typer.Option("--predict-images", min=0, help="Validation images to predict the damage on; 0 does not.")
+    ] = 128,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict the damage and write nothing.")] = False,
+    workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Cut channels and prove the result on images of the validation split.
+    """Predict what a cut costs without fine-tuning, cut channels, and prove the result on validation images.
 
     Example: yolo-dist prune --model runs/bccd/stages/sparse --shards data/bccd --percent 0.7 --out runs/pruned
     """
-    from yolo_dist.bundle import require_classes
-    from yolo_dist.compress.pruning import PruneConfig
+    from yolo_dist.bundle import RECORD_FILE, require_classes
+    from yolo_dist.compress.pruning import PruneConfig, PrunePlan
+    from yolo_dist.compress.pruning.prediction import describe_damage, predict
+    from yolo_dist.compress.pruning.prune import choose_plan
+    from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
     from yolo_dist.stages import prune_with_shards, save_pruned
 
+    if out is None and not dry_run:
+        raise ConfigError("options", ["give --out FOLDER for the pruned bundle, or --dry-run to write nothing"])
+    if dry_run and not predict_images:
+        raise ConfigError("options", ["--dry-run has nothing to do with --predict-images 0"])
     values = {
         "method": method,
         "percent": percent,
@@ -136,10 +155,41 @@ def prune(
     statistics = open_split(shards, "train") if config.reestimate_images else validation
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
     require_classes(bundle, validation.classes, shards)
-    pruned = prune_with_shards(bundle, config, validation, statistics)
-    save_pruned(bundle, pruned, config, location(out))
+    trials = TrialSetup(
+        bundle,
+        validation,
+        statistics,
+        reestimate_images=config.reestimate_images,
+        compensate=config.compensate,
+        max_detections=_detections_that_count(dataset, validation.manifest.dataset),
+    )
+
+    setup = replace(trials, validation=validation.first(predict_images))
+
+    def accuracy(plans: Sequence[PrunePlan]) -> Sequence[float]:
+        with show.progress("evaluate") as progress:
+            return accuracy_of(trials, workers, progress, "--workers")(plans)
+
+    def predictions_of(plan: PrunePlan) -> "list[Prediction]":
+        with show.progress("predict") as progress:
+            return predict(setup, config, plan, workers, progress, "--workers")
+
+    def damage(plan: PrunePlan) -> str:
+        return describe_damage(predictions_of(plan), plan, len(setup.validation))
+
+    if out is None or dry_run:
+        plan = choose_plan(bundle.network, config, bundle.image_size, accuracy)
+        _show_predictions(predictions_of(plan), len(setup.validation), as_json)
+        return
+    if not is_remote(target := location(out)):
+        require_ours(Path(target.path), RECORD_FILE)  # before minutes of work, and again when it is written
+    pruned = prune_with_shards(bundle, config, validation, statistics, accuracy, damage if predict_images else None)
+    predictions = predictions_of(pruned.plan) if predict_images else []
+    if predictions and not as_json:
+        _show_predictions(predictions, len(setup.validation))
+    save_pruned(bundle, pruned, config, target)
     if as_json:
-        show.as_json(pruned.proof.as_json())
+        show.as_json(pruned.proof.as_json() | {"prediction": [one.as_json() for one in predictions]})
         return
     _show_proof(pruned.proof)
     typer.echo(f"saved to {out}")
@@ -233,6 +283,21 @@ def _detections_that_count(dataset: str | None, converted_as: str) -> int:
     if dataset is None and converted_as not in card_names():
         return COCO_DETECTIONS
     return find_card(dataset or converted_as).max_detections
+
+
+def _show_predictions(predictions: "list[Prediction]", images: int, as_json: bool = False) -> None:
+    if as_json:
+        show.as_json({"prediction": [one.as_json() for one in predictions]})
+        return
+    rows = []
+    for one in predictions:
+        found = one.outcome
+        numbers = (
+            ("–",) * 3 if found is None else (f"{found.parameters:,}", *map(show.decimal, (found.map50, found.map)))
+        )
+        rows.append((f"{one.percent:g}", *numbers, one.remark))
+    title = f"Without fine-tuning, on {images} validation images"
+    show.table(("percent", "parameters", "mAP50", "mAP", ""), rows, title)
 
 
 def _show_proof(proof: "Proof") -> None:

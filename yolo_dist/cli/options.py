@@ -34,6 +34,10 @@ Size = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value or stage.key=value, in place of what the recipe says.")
 ]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", min=0, help="Ray tasks at a time, on RAY_ADDRESS or this machine; 0 does without Ray."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -168,6 +168,18 @@ def evaluation_batches(
         yield from _prefetched(jobs, threads)
 
 
+def images_of(shards: Images, image_size: tuple[int, int], count: int) -> torch.Tensor:
+    """The first images of a split, those of a mixture by weight, as the network sees them.
+
+    Returns:
+        float [count, 3, H, W] in 0..1.
+    """
+    if not count:
+        return torch.zeros(0, 3, image_size[1], image_size[0])
+    batch = next(iter(Loader(shards, image_size, count, shuffle=False).batches(0)))
+    return batch.images.float().div_(255)
+
+
 def _announced(order: Order, steps: Iterable[int], prefetch: Prefetch) -> Iterator[int]:
     """The steps; at each that begins another window of shards, what is needed from there on is told."""
     told: object = None

@@ -55,6 +55,17 @@ class Manifest(Config):
         """Hex sha256 of the content: equal for two conversions exactly if all their bytes are."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    def first(self, images: int) -> "Manifest":
+        """The manifest as if the split ended after some images: shards end earlier, what was counted stays."""
+        left, shards = images, []
+        for shard in self.shards:
+            rows = min(shard.rows, left)
+            if rows == 0:
+                break
+            shards.append(shard.model_copy(update={"rows": rows}))
+            left -= rows
+        return self.model_copy(update={"images": images - left, "shards": tuple(shards)})
+
     def to_json(self) -> str:
         """The file's text."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"

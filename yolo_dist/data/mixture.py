@@ -46,7 +46,7 @@ class MixturePlan:
 class Mixture(SampleSequence):
     """The images of several shard sets as one sequence, with joint labels and ids that begin with the source's name.
 
-    Safe to read from several threads. Pickles as its plan.
+    Safe to read from several threads. Pickles as its plan and the URLs of its sources.
 
     Attributes:
         plan: what it was opened from.
@@ -78,6 +78,12 @@ class Mixture(SampleSequence):
                     f"{shards.folder}: has {len(shards.classes)} classes, its card {len(numbers)}; convert it again"
                 )
         return cls(plan, sources)
+
+    def first(self, images: int) -> "Mixture":
+        """The mixture of some images alone: the first ones, in turn from every source."""
+        taken = self.source_of(np.array(first_of_each(self, images), np.int64))
+        counts = np.bincount(taken, minlength=len(self.sources)).tolist()
+        return Mixture(self.plan, [source.first(count) for source, count in zip(self.sources, counts, strict=True)])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -137,8 +143,8 @@ class Mixture(SampleSequence):
             boxes=Boxes(boxes.xyxy, self.plan.classes.joint_labels(source, boxes.labels), boxes.ignore),
         )
 
-    def __reduce__(self) -> tuple[Any, tuple[MixturePlan]]:
-        return Mixture.open, (self.plan,)
+    def __reduce__(self) -> tuple[Any, tuple[MixturePlan, tuple[ShardSet, ...]]]:
+        return Mixture, (self.plan, self.sources)
 
 
 Images = ShardSet | Mixture
@@ -158,7 +164,7 @@ def open_images(place: Place) -> Images:
 
 
 def place_of(images: Images) -> Place:
-    """From where the images can be opened again, by any process."""
+    """From where the images can be opened again, by any process; all of the split, if these are its first ones."""
     return images.plan if isinstance(images, Mixture) else str(images.folder)
 
 

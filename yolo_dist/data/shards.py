@@ -35,7 +35,8 @@ OPEN_SHARDS = 2 * WINDOW_SHARDS + 2
 class ShardSet(SampleSequence):
     """The images of a converted split, in order, read where they lie.
 
-    Safe to read from several threads. Pickles as its URL. Shards of an object store are read from this machine's cache.
+    Safe to read from several threads. Pickles as its URL, and the number of its images if they are the first ones of
+    a split. Shards of an object store are read from this machine's cache.
 
     Attributes:
         folder: of the split.
@@ -43,24 +44,29 @@ class ShardSet(SampleSequence):
         starts: number of the first image of each shard, then that of all images; int64 [shards + 1].
     """
 
-    def __init__(self, folder: UPath, manifest: Manifest) -> None:
+    def __init__(self, folder: UPath, manifest: Manifest, images: int | None = None) -> None:
         self.folder = folder
-        self.manifest = manifest
-        self.starts = np.array([0, *accumulate(shard.rows for shard in manifest.shards)], np.int64)
+        self.manifest = manifest if images is None else manifest.first(images)
+        self.starts = np.array([0, *accumulate(shard.rows for shard in self.manifest.shards)], np.int64)
+        self._images = images
         self._cache = ShardCache.of_this_machine() if is_remote(folder) else None
         self._open: OrderedDict[int, tuple[ShardFile, CachedShard | None]] = OrderedDict()
         self._checked: set[int] = set()
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, url: str | Path | UPath) -> "ShardSet":
-        """The shard set at the folder of a split.
+    def open(cls, url: str | Path | UPath, images: int | None = None) -> "ShardSet":
+        """The shard set at the folder of a split; of its first `images` images, if that is a number.
 
         Raises:
             DataError: no finished conversion is there, or its manifest is damaged.
         """
         folder = location(url)
-        return cls(folder, read_manifest(folder))
+        return cls(folder, read_manifest(folder), images)
+
+    def first(self, images: int) -> "ShardSet":
+        """The set of the first images alone; itself where there are no more."""
+        return self if images >= len(self) else ShardSet(self.folder, self.manifest, images)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,8 +86,8 @@ class ShardSet(SampleSequence):
         shard = int(np.searchsorted(self.starts, number, side="right")) - 1
         return self._shard(shard)[number - int(self.starts[shard])]
 
-    def __reduce__(self) -> tuple[Any, tuple[UPath]]:
-        return ShardSet.open, (self.folder,)
+    def __reduce__(self) -> tuple[Any, tuple[UPath, int | None]]:
+        return ShardSet.open, (self.folder, self._images)
 
     def box_sizes(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Image number and (width, height) of every box that is not ignored, int64 [n] and float32 [n, 2], pixels."""

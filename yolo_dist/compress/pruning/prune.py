@@ -13,7 +13,7 @@ from yolo_dist.compress.pruning.layer_removal import Lineage
 from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, largest_difference, measure_change
-from yolo_dist.compress.pruning.readiness import check_ready
+from yolo_dist.compress.pruning.readiness import Damage, check_ready
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.selection import Accuracy, Planner, select_plan
 from yolo_dist.compress.sparsity import absolute_gammas
@@ -40,6 +40,17 @@ def make_plan(network: Network, config: PruneConfig) -> PrunePlan:
         PruneError: weights are not finite, all γ are equal, or what the method itself raises.
     """
     return planner(network)(config)
+
+
+def choose_plan(
+    network: Network, config: PruneConfig, image_size: tuple[int, int], accuracy: Accuracy | None = None
+) -> PrunePlan:
+    """The plan that a request leads to: at its percent, towards its target, or the best of several; see `select_plan`.
+
+    Raises:
+        PruneError: weights are not finite, all γ are equal, or the request cannot be met.
+    """
+    return select_plan(network, planner(network), config, image_size, accuracy)
 
 
 def planner(network: Network) -> Planner:
@@ -82,6 +93,7 @@ def prune(
     image_size: tuple[int, int],
     training_batches: Iterable[Tensor] = (),
     accuracy: Accuracy | None = None,
+    damage: Damage | None = None,
 ) -> Pruned:
     """Cut a network and prove the result.
 
@@ -92,15 +104,16 @@ def prune(
         image_size: (width, height) for MACs and latency.
         training_batches: images for `config.reestimate_images`.
         accuracy: measures plans on a validation split, for `max_map_drop` and method eagle-eye.
+        damage: says what a refused plan would have cost.
 
     Raises:
         NotSparseEnough: see `check_ready`; not with `force`.
         LayerWouldVanish, PruneError: the method cannot meet the request.
         ProofError: masked and compact network disagree.
     """
-    plan = select_plan(network, planner(network), config, image_size, accuracy)
+    plan = choose_plan(network, config, image_size, accuracy)
     if not (config.force or config.measures_accuracy):
-        check_ready(network, plan)
+        check_ready(network, plan, damage)
     result = carry_out(network, plan, compensated=config.compensate)
     compact = result.network
     difference = largest_difference(result.full, compact, result.graph, result.kept, images, plan.blocks)

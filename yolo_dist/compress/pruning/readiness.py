@@ -1,5 +1,7 @@
 """Whether a network is sparse enough for a cut."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from yolo_dist.compress.graph import ChannelGraph
@@ -9,9 +11,12 @@ from yolo_dist.compress.sparsity import PRUNABLE_SHARE, absolute_gammas, prunabl
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import NotSparseEnough
 
+Damage = Callable[[PrunePlan], str]
+"""Says what a plan would cost; asked only when it is refused."""
 
-def check_ready(network: Network, plan: PrunePlan) -> None:
-    """Refuse a cut that a network is not sparse enough for.
+
+def check_ready(network: Network, plan: PrunePlan, damage: Damage | None = None) -> None:
+    """Refuse a cut that a network is not sparse enough for; the message tells the damage, if it can be told.
 
     Raises:
         NotSparseEnough: the plan cuts more than 1 % of its candidates' summed |γ|.
@@ -22,10 +27,11 @@ def check_ready(network: Network, plan: PrunePlan) -> None:
     lost = sum(float(gammas[layer][~mask].sum()) for layer, mask in masks.items()) / max(total, 1e-12)
     if lost > PRUNABLE_SHARE:
         ready = prunable_share(np.concatenate(list(gammas.values())))
+        told = f"; {damage(plan)}" if damage else ""
         raise NotSparseEnough(
             f"percent {plan.percent:g} would cut {lost:.1%} of the summed |γ|, and accuracy falls far beyond "
-            f"{PRUNABLE_SHARE:.0%}; the network is ready to percent {np.floor(ready * 100) / 100:g}: train it sparser "
-            "(sparsity.budget), cut less, or force it (--force, force: true) and fine-tune"
+            f"{PRUNABLE_SHARE:.0%}{told}; the network is ready to percent {np.floor(ready * 100) / 100:g}: train it "
+            "sparser (sparsity.budget), cut less, or force it (--force, force: true) and fine-tune"
         )
 
 

@@ -1,0 +1,89 @@
+"""What a cut would cost at several percents: a table before it, a sentence when it is refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from yolo_dist.compress.pruning.method import OPTIONS, PruneConfig
+from yolo_dist.compress.pruning.plan import PrunePlan
+from yolo_dist.compress.pruning.prune import make_plan
+from yolo_dist.compress.pruning.trials import Outcome, Progress, TrialSetup, evaluate_plans
+from yolo_dist.errors import PruneError
+
+PERCENTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+IMAGES = 128
+"""Of the validation split, on which damage is predicted unless a user says otherwise."""
+HARMLESS = 0.01
+"""mAP50 that a cut may cost and still count as free."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is left at one percent; `outcome` is None where nothing can be cut so, and `remark` says why."""
+
+    percent: float
+    outcome: Outcome | None
+    remark: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object: percent, parameters, map, map50, remark."""
+        numbers = dict.fromkeys(Outcome.model_fields) if self.outcome is None else self.outcome.model_dump(mode="json")
+        return {"percent": self.percent, **numbers, "remark": self.remark}
+
+
+def predict(
+    setup: TrialSetup,
+    config: PruneConfig,
+    asked: PrunePlan,
+    workers: int = 0,
+    progress: Progress | None = None,
+    option: str = "cluster.workers",
+) -> list[Prediction]:
+    """What would be left without fine-tuning: of the network as it is (percent 0), of `asked`, and at other percents.
+
+    Args:
+        setup: the network, and how it is evaluated.
+        config: the request that `asked` answers; others are the same at another percent.
+        asked: the plan that shall be carried out.
+        workers, progress, option: see `evaluate_plans`.
+
+    Returns:
+        One prediction a percent, ascending.
+    """
+    plans = {0.0: PrunePlan.from_masks({}, method=config.method, percent=0, threshold=None)}
+    remarks: dict[float, str] = {}
+    for percent in _other_percents(config, asked):
+        try:
+            plans[percent] = make_plan(setup.start.network, config.model_copy(update={"percent": percent}))
+        except PruneError as error:
+            remarks[percent] = str(error)
+    plans |= {asked.percent: asked}
+    outcomes = dict(zip(plans, evaluate_plans(setup, list(plans.values()), workers, progress, option), strict=True))
+    return [
+        Prediction(percent, outcomes.get(percent), remarks.get(percent, "")) for percent in sorted(outcomes | remarks)
+    ]
+
+
+def describe_damage(predictions: Sequence[Prediction], asked: PrunePlan, images: int) -> str:
+    """In words what `asked` would cost on so many images, and which of the other percents would be free."""
+    before, after = (_at(predictions, percent).map50 for percent in (0.0, asked.percent))
+    tried = [prediction for prediction in predictions if prediction.outcome and prediction.percent]
+    free = [one.percent for one in tried if one.outcome and one.outcome.map50 >= before - HARMLESS]
+    listed = ", ".join(f"{one.percent:g}" for one in tried)
+    within = f"the largest percent of {listed} that keeps it within {HARMLESS:g} is {max(free):g}" if free else ""
+    return (
+        f"without fine-tuning mAP50 on {images} validation images would be {after:.3f} instead of {before:.3f}, and "
+        + (within or f"no percent of {listed} keeps it within {HARMLESS:g}")
+    )
+
+
+def _other_percents(config: PruneConfig, asked: PrunePlan) -> tuple[float, ...]:
+    """Those at which the method would plan something else; none for a given number of residual blocks alone."""
+    only_blocks = config.shortcuts is not None and not asked.channels
+    return PERCENTS if "percent" in OPTIONS[config.method] and not only_blocks else ()
+
+
+def _at(predictions: Sequence[Prediction], percent: float) -> Outcome:
+    (outcome,) = (one.outcome for one in predictions if one.percent == percent)
+    assert outcome is not None
+    return outcome

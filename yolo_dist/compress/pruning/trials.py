@@ -1,0 +1,147 @@
+"""What cuts cost before anything is written: plans are carried out, evaluated and forgotten.
+
+The compact network is evaluated, not the masked one: they are equal, as every proof shows, and it is faster.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from yolo_dist.bundle import Bundle
+from yolo_dist.compress.pruning.carry_out import carry_out
+from yolo_dist.compress.pruning.plan import PrunePlan
+from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
+from yolo_dist.compress.pruning.selection import Accuracy
+from yolo_dist.config import Config
+from yolo_dist.darknet.shapes import count_parameters
+from yolo_dist.data.loader import images_of
+from yolo_dist.data.mixture import Images
+from yolo_dist.evaluate.evaluator import EvaluationConfig, evaluate
+
+REESTIMATION_BATCH = 8
+
+Progress = Callable[[int, int], None]
+"""Told after each trial how many of how many are done."""
+
+
+class Outcome(Config):
+    """A network after a cut, without any fine-tuning."""
+
+    parameters: int
+    """That are left."""
+    map: float
+    """Average precision on the validation images, mean over IoU 0.50:0.95."""
+    map50: float
+    """At IoU 0.5."""
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of one network share; travels to workers.
+
+    Attributes:
+        start: the network to cut; stays as it is.
+        validation: the images to evaluate on; `first` makes them fewer.
+        train: images for `reestimate_images`.
+        reestimate_images: on which batch-norm statistics are measured anew after the cut.
+        compensate: whether what cut channels emitted is pushed into their readers.
+        evaluation: how accuracy is measured.
+        max_detections: the dataset's number of detections an image and class.
+    """
+
+    start: Bundle
+    validation: Images
+    train: Images | None = None
+    reestimate_images: int = 0
+    compensate: bool = True
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    max_detections: int = 100
+
+
+def evaluate_plans(
+    setup: TrialSetup,
+    plans: Sequence[PrunePlan],
+    workers: int = 0,
+    progress: Progress | None = None,
+    option: str = "cluster.workers",
+) -> list[Outcome]:
+    """What each plan would leave, in their order; the same for any number of workers.
+
+    Args:
+        setup: the network, and how it is evaluated.
+        plans: to carry out, each on the whole network.
+        workers: trials at a time as Ray tasks of one core each; 0 makes them in this process.
+        progress: told after each trial.
+        option: where the number of workers is set, for messages.
+
+    Raises:
+        YoloDistError: what went wrong in a trial; `ConfigError` for more workers than there are cores.
+    """
+    outcomes: dict[int, Outcome] = {}
+    for number, outcome in outcomes_of(setup, plans, workers, option):
+        outcomes[number] = outcome
+        if progress:
+            progress(len(outcomes), len(plans))
+    return [outcomes[number] for number in range(len(plans))]
+
+
+def accuracy_of(
+    setup: TrialSetup, workers: int = 0, progress: Progress | None = None, option: str = "cluster.workers"
+) -> Accuracy:
+    """What `select_plan` asks for: mAP50 of plans; see `evaluate_plans`."""
+
+    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
+        return [outcome.map50 for outcome in evaluate_plans(setup, plans, workers, progress, option)]
+
+    return accuracy
+
+
+def outcomes_of(
+    setup: TrialSetup, plans: Sequence[PrunePlan], workers: int = 0, option: str = "cluster.workers"
+) -> Iterator[tuple[int, Outcome]]:
+    """As `evaluate_plans`: number and outcome of each plan, in the order in which they are finished."""
+    if workers:
+        from yolo_dist.ray_tasks import run_tasks  # Ray takes seconds to import
+
+        return run_tasks(try_plan, setup, plans, workers, option)
+    return ((number, try_plan(setup, plan)) for number, plan in enumerate(plans))
+
+
+def try_plan(setup: TrialSetup, plan: PrunePlan) -> Outcome:
+    """What one plan would leave; the network as it is, if the plan cuts nothing.
+
+    Raises:
+        PruneError: there are no images for re-estimation.
+        NonFiniteOutput: the network gives NaN or infinity.
+    """
+    start = setup.start
+    with _one_thread():  # the last bits of a sum depend on how many threads share it
+        network = carry_out(start.network, plan, compensated=setup.compensate).network
+        if setup.reestimate_images and network.cfg != start.network.cfg:
+            reestimate_batchnorm(network, _training_batches(setup))
+        evaluation = evaluate(
+            network, setup.validation, start.image_size, setup.evaluation, max_detections=setup.max_detections
+        )
+    assert evaluation is not None
+    metrics = evaluation.metrics
+    return Outcome(parameters=count_parameters(network.cfg), map=metrics.map, map50=metrics.map50)
+
+
+def _training_batches(setup: TrialSetup) -> Sequence[Tensor]:
+    if setup.train is None:
+        return ()
+    images = images_of(setup.train, setup.start.image_size, setup.reestimate_images)
+    return list(images.split(REESTIMATION_BATCH))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
