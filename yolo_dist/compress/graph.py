@@ -33,7 +33,7 @@ Channels = NDArray[np.int64]
 Scope = Literal["classic", "full"]
 """`classic` leaves out what the original left out; `full` takes all that the graph allows."""
 
-Reason = Literal["image", "head", "no batch normalisation", "grouped convolution", "grouped route"]
+Reason = Literal["image", "head", "without batch normalisation", "grouped convolution", "grouped route"]
 """Why channels must stay: without batch normalisation a layer emits more than a constant for a channel that is cut, and
 the slices of grouped convolutions and grouped routes are equal by definition."""
 
@@ -246,7 +246,7 @@ class _Builder:
         if layer.groups > 1:
             self.holds.append(Hold("grouped convolution", index, np.concatenate((self.inputs[-1], created))))
         if not layer.batch_normalize:
-            self.holds.append(Hold("no batch normalisation", index, created))
+            self.holds.append(Hold("without batch normalisation", index, created))
         return created
 
     def _create(self, count: int) -> Channels:
