@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yolo_dist.cli import explain as explained
 from yolo_dist.cli import show
 from yolo_dist.cli.options import (
     CfgFile,
     Dataset,
     Json,
     Model,
+    OptionalShards,
     Overrides,
     Shards,
     Size,
@@ -72,23 +74,35 @@ def train(
 
 
 def prune(
-    shards: Shards,
-    out: Annotated[str, typer.Option("--out", help="Folder or URL of the pruned bundle.")],
+    shards: OptionalShards = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Folder or URL of the pruned bundle.", show_default=False)
+    ] = None,
     model: Model = None,
     cfg: CfgFile = None,
     weights: Weights = None,
     dataset: Dataset = None,
     method: Annotated[str, typer.Option("--method", help="Pruning method.")] = "normal",
-    percent: Annotated[float, typer.Option("--percent", help="Share of the candidates' channels to cut.")] = 0.5,
+    percent: Annotated[
+        float | None,
+        typer.Option(help="Share of the candidates' channels to cut; 0.5 by default.", show_default=False),
+    ] = None,
     scope: Annotated[str, typer.Option("--scope", help="classic or full.")] = "classic",
     reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Mend what cut channels still emitted.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Cut although the network is not sparse enough.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Cut nothing; say what may be cut and why not the rest. Needs no --weights."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Cut channels and prove the result on images of the validation split.
 
     Example: yolo-dist prune --model runs/bccd/stages/sparse --shards data/bccd --percent 0.7 --out runs/pruned
+
+    With --explain it shows the channel graph of a bundle, a cfg or a network of the zoo, and of a bundle with --percent
+    what the method would keep: yolo-dist prune --explain --model yolov4
     """
     from yolo_dist.bundle import require_classes
     from yolo_dist.compress.pruning import PruneConfig
@@ -98,14 +112,19 @@ def prune(
         PruneConfig,
         {
             "method": method,
-            "percent": percent,
             "scope": scope,
             "reestimate_images": reestimate,
             "compensate": compensate,
             "force": force,
-        },
+        }
+        | ({} if percent is None else {"percent": percent}),
         "options",
     )
+    if explain:
+        explained.explain(model, cfg, weights, config, planned=percent is not None, as_json=as_json)
+        return
+    if shards is None or out is None:
+        raise ConfigError("options", ["give --shards and --out, or --explain to only look at what may be cut"])
     validation = open_split(shards, "val")
     statistics = open_split(shards, "train") if config.reestimate_images else validation
     bundle = load_model(model, cfg, weights, dataset, validation.classes)

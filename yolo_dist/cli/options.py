@@ -24,6 +24,9 @@ Dataset = Annotated[
     str | None, typer.Option("--dataset", help="Card with the class names: a name or a YAML file.", show_default=False)
 ]
 Shards = Annotated[str, typer.Option("--shards", help="Path or URL the dataset was converted to.")]
+OptionalShards = Annotated[
+    str | None, typer.Option("--shards", help="Path or URL the dataset was converted to.", show_default=False)
+]
 Split = Annotated[str, typer.Option("--split", help="Split of the dataset.")]
 Size = Annotated[
     str | None,

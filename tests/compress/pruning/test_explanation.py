@@ -70,22 +70,22 @@ PYRAMID: list[Layer] = [
         pytest.param(
             [conv(4, stride=2), Upsample(), conv(2)],
             0,
-            "no: classic scope: layer 0 feeds layer 1 [upsample]",
+            "no: layer 0 feeds layer 1 [upsample] (classic scope)",
             id="upsampling",
         ),
         pytest.param(
-            [conv(4), depthwise(4), conv(2)], 0, "no: classic scope: layer 0 feeds layer 1 [depthwise]", id="depthwise"
+            [conv(4), depthwise(4), conv(2)], 0, "no: layer 0 feeds layer 1 [depthwise] (classic scope)", id="depthwise"
         ),
         pytest.param(
             [conv(4), conv(4, 3, groups=4), conv(2)],
             0,
-            "no: classic scope: layer 0 feeds layer 1 [convolutional]",
+            "no: layer 0 feeds layer 1 [convolutional] (classic scope)",
             id="depthwise under its other name",
         ),
         pytest.param(
             [*PYRAMID, conv(2)],
             0,
-            "no: classic scope: layer 0 feeds layer 1 [maxpool] of a spatial pyramid",
+            "no: layer 0 feeds layer 1 [maxpool] of a spatial pyramid (classic scope)",
             id="spatial pyramid",
         ),
         pytest.param(
@@ -103,13 +103,14 @@ PYRAMID: list[Layer] = [
         pytest.param(
             [conv(4), depthwise(4), conv(4), Shortcut(from_layer=0), conv(2)],
             2,
-            "no: tied by shortcut 3; classic scope: layer 0 feeds layer 1 [depthwise]",
+            "no: tied by shortcut 3; layer 0 feeds layer 1 [depthwise] (classic scope)",
             id="first of a tie left out",
         ),
         pytest.param(
             [conv(4), conv(4), depthwise(4), Shortcut(from_layer=0), conv(2)],
             0,
-            "by shortcut, not by normal and slim: tied by shortcut 3; classic scope: layer 1 feeds layer 2 [depthwise]",
+            "by shortcut, not by normal and slim: "
+            "tied by shortcut 3; layer 1 feeds layer 2 [depthwise] (classic scope)",
             id="second of a tie left out",
         ),
     ],

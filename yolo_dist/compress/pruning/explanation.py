@@ -198,7 +198,7 @@ def _left_out(graph: ChannelGraph, one: ChannelSet, scope: Scope) -> Iterator[st
     for producer in one.convolutions if scope == "classic" else ():
         for consumer in graph.left_out_for(producer):
             pyramid = " of a spatial pyramid" if isinstance(graph.cfg.layers[consumer], Maxpool) else ""
-            yield f"classic scope: layer {producer} feeds {graph.cfg.name_of(consumer)}{pyramid}"
+            yield f"layer {producer} feeds {graph.cfg.name_of(consumer)}{pyramid} (classic scope)"
 
 
 def _shortcuts(graph: ChannelGraph, gone: Collection[int] | None) -> Iterator[ShortcutExplanation]:
