@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, models, runs
+from yolo_dist.cli import data, models, pruning, runs
 from yolo_dist.errors import InputError, YoloDistError
 
 INTERRUPTED = 130
@@ -32,7 +32,7 @@ _top: list[Callable[..., None]] = [
     data.anchors,
     runs.run,
     models.train,
-    models.prune,
+    pruning.prune,
     models.evaluate,
     models.detect,
     runs.report,

@@ -7,12 +7,14 @@ import typer
 from pydantic import TypeAdapter
 
 from yolo_dist.config import ImageSize
-from yolo_dist.data.card import find_card
+from yolo_dist.data.card import card_names, find_card
 from yolo_dist.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo_dist.bundle import Bundle
 
+COCO_DETECTIONS = 100
+"""Detections an image that count for a dataset without a card."""
 IMAGE_SIZE = TypeAdapter[tuple[int, int]](ImageSize)
 
 Model = Annotated[str | None, typer.Option("--model", help="Folder or URL of a bundle.", show_default=False)]
@@ -24,6 +26,9 @@ Dataset = Annotated[
     str | None, typer.Option("--dataset", help="Card with the class names: a name or a YAML file.", show_default=False)
 ]
 Shards = Annotated[str, typer.Option("--shards", help="Path or URL the dataset was converted to.")]
+OptionalShards = Annotated[
+    str | None, typer.Option("--shards", help="Path or URL the dataset was converted to.", show_default=False)
+]
 Split = Annotated[str, typer.Option("--split", help="Split of the dataset.")]
 Size = Annotated[
     str | None,
@@ -87,3 +92,10 @@ def image_size(text: str) -> tuple[int, int]:
         return IMAGE_SIZE.validate_python(sides if len(sides) == 2 else int(text))
     except ValueError:
         raise ConfigError("--image-size", [f"{text} is no size: 416 or 320x256, multiples of 32"]) from None
+
+
+def detections_that_count(dataset: str | None, converted_as: str) -> int:
+    """A card's number; the COCO protocol's for a dataset whose card is not at hand."""
+    if dataset is None and converted_as not in card_names():
+        return COCO_DETECTIONS
+    return find_card(dataset or converted_as).max_detections

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from yolo_dist.pipeline import StageResult
@@ -27,13 +28,15 @@ def as_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table; the first column is text, the others are numbers."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, texts: Collection[str] = ()
+) -> None:
+    """Print a table; the first column and those of `texts` are text, the others are numbers."""
     drawn = Table(title=title, title_justify="left")
     for number, name in enumerate(columns):
-        drawn.add_column(name, justify="right" if number else "left")
+        drawn.add_column(name, justify="right" if number and name not in texts else "left")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(Text(cell) for cell in row))
     console().print(drawn)
 
 

@@ -7,7 +7,8 @@ neighbouring layers appears anywhere else.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,25 @@ Channels = NDArray[np.int64]
 Scope = Literal["classic", "full"]
 """`classic` leaves out what the original left out; `full` takes all that the graph allows."""
 
+Reason = Literal["image", "head", "without batch normalisation", "grouped convolution", "grouped route"]
+"""Why channels must stay: without batch normalisation a layer emits more than a constant for a channel that is cut, and
+the slices of grouped convolutions and grouped routes are equal by definition."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Channels that must stay.
+
+    Attributes:
+        reason: why.
+        layer: for whose sake; None for the image.
+        channels: their numbers in the graph, int64 [n].
+    """
+
+    reason: Reason
+    layer: int | None
+    channels: Channels
+
 
 @dataclass(frozen=True)
 class ChannelSet:
@@ -54,15 +74,15 @@ class ChannelGraph:
         cfg: the network.
         inputs: channels each layer reads, concatenated over its sources.
         outputs: channels each layer writes.
-        frozen: channels that must stay, bool [channels]: the image's, a head's, those of convolutions without batch
-            normalisation (they emit more than a constant), of grouped convolutions and of grouped routes (their
-            slices are equal by definition).
+        holds: what makes channels stay, in the order of the layers.
+        frozen: channels that some hold makes stay, bool [channels].
         consumers: layers that read each layer.
     """
 
     cfg: Cfg
     inputs: tuple[Channels, ...]
     outputs: tuple[Channels, ...]
+    holds: tuple[Hold, ...]
     frozen: NDArray[np.bool_]
     consumers: tuple[tuple[int, ...], ...]
 
@@ -107,24 +127,23 @@ class ChannelGraph:
         return [ChannelSet(layers, np.array(channels, np.int64)) for layers, channels in sorted(sets.items())]
 
     def classic_exclusions(self) -> frozenset[int]:
-        """Convolutions that the classic scope leaves out.
+        """Convolutions that the classic scope leaves out; see `left_out_for`."""
+        return frozenset(producer for producer in self.convolutions() if self.left_out_for(producer))
 
-        They feed a depthwise convolution, an upsampling or a grouped route directly, or a pool of a spatial pyramid:
-        a pool whose channels a later concatenation lists more than once.
+    def left_out_for(self, producer: int) -> tuple[int, ...]:
+        """Layers for whose sake the classic scope leaves a convolution out; none if it does not.
+
+        It feeds them directly: a depthwise convolution, an upsampling, a grouped route, or a pool of a spatial pyramid,
+        whose channels a later concatenation lists more than once.
         """
-        repeated = self._repeated_channels()
 
-        def excluded(producer: int, consumer: int) -> bool:
+        def excludes(consumer: int) -> bool:
             layer = self.cfg.layers[consumer]
             if isinstance(layer, Maxpool):
-                return bool(repeated[self.outputs[producer]].any())
+                return bool(self._repeated[self.outputs[producer]].any())
             return isinstance(layer, Upsample) or is_grouped_route(layer) or self.is_depthwise(consumer)
 
-        return frozenset(
-            producer
-            for producer in self.convolutions()
-            if any(excluded(producer, consumer) for consumer in self.consumers[producer])
-        )
+        return tuple(consumer for consumer in self.consumers[producer] if excludes(consumer))
 
     def kept_channels(self, keep: Mapping[int, NDArray[np.bool_]]) -> NDArray[np.bool_]:
         """Masks of single convolutions as one mask over all channels of the graph, bool [channels].
@@ -138,7 +157,9 @@ class ChannelGraph:
             removable[self.outputs[index][mask]] = False
         return ~removable | self.frozen
 
-    def _repeated_channels(self) -> NDArray[np.bool_]:
+    @cached_property
+    def _repeated(self) -> NDArray[np.bool_]:
+        """Channels that some concatenation lists more than once, bool [channels]."""
         repeated = np.zeros(len(self.frozen), bool)
         for layer, channels in zip(self.cfg.layers, self.outputs, strict=True):
             if isinstance(layer, Route):
@@ -178,13 +199,13 @@ class _Builder:
         self.cfg = cfg
         self.created = 0
         self.ties: list[tuple[Channels, Channels]] = []
-        self.frozen: list[Channels] = []
+        self.holds: list[Hold] = []
         self.inputs: list[Channels] = []
         self.outputs: list[Channels] = []
 
     def graph(self) -> ChannelGraph:
         image = self._create(self.cfg.net.channels)
-        self.frozen.append(image)
+        self.holds.append(Hold("image", None, image))
         consumers: list[list[int]] = [[] for _ in self.cfg.layers]
         for index, layer in enumerate(self.cfg.layers):
             origins = sources(layer, index)
@@ -192,38 +213,40 @@ class _Builder:
                 consumers[origin].append(index)
             read = [self.outputs[origin] for origin in origins] or [image]
             self.inputs.append(read[0] if isinstance(layer, Shortcut) else np.concatenate(read))
-            self.outputs.append(self._written(layer, read))
+            self.outputs.append(self._written(index, read))
         root = self._resolve()
+        holds = tuple(replace(hold, channels=root[hold.channels]) for hold in self.holds)
         frozen = np.zeros(self.created, bool)
-        for channels in self.frozen:
-            frozen[root[channels]] = True
+        for hold in holds:
+            frozen[hold.channels] = True
         return ChannelGraph(
             self.cfg,
             tuple(root[channels] for channels in self.inputs),
             tuple(root[channels] for channels in self.outputs),
+            holds,
             frozen,
             tuple(tuple(layers) for layers in consumers),
         )
 
-    def _written(self, layer: Layer, read: list[Channels]) -> Channels:
-        channels = self.inputs[-1]
+    def _written(self, index: int, read: list[Channels]) -> Channels:
+        layer, channels = self.cfg.layers[index], self.inputs[-1]
         if isinstance(layer, Shortcut):
             self.ties += [(read[0], other) for other in read[1:]]
         elif isinstance(layer, Yolo):
-            self.frozen.append(channels)
+            self.holds.append(Hold("head", index, channels))
         elif isinstance(layer, Route) and layer.groups > 1:
-            self.frozen.append(channels)
+            self.holds.append(Hold("grouped route", index, channels))
             return np.concatenate([np.split(source, layer.groups)[layer.group_id] for source in read])
         elif isinstance(layer, Convolutional) and not passes_channels_through(layer, len(channels)):
-            return self._convolve(layer, channels)
+            return self._convolve(index, layer)
         return channels
 
-    def _convolve(self, layer: Convolutional, channels: Channels) -> Channels:
+    def _convolve(self, index: int, layer: Convolutional) -> Channels:
         created = self._create(layer.filters)
         if layer.groups > 1:
-            self.frozen += [channels, created]
+            self.holds.append(Hold("grouped convolution", index, np.concatenate((self.inputs[-1], created))))
         if not layer.batch_normalize:
-            self.frozen.append(created)
+            self.holds.append(Hold("without batch normalisation", index, created))
         return created
 
     def _create(self, count: int) -> Channels:

@@ -35,20 +35,32 @@ def residual_blocks(graph: ChannelGraph) -> list[ResidualBlock]:
     A shortcut of three layers, one with an activation (its input is not its output without the branch) and one whose
     branch does not start from what it is added to are none.
     """
-    blocks = (_block(graph, index) for index, layer in enumerate(graph.cfg.layers) if isinstance(layer, Shortcut))
-    return [block for block in blocks if block is not None]
+    shortcuts = (index for index, layer in enumerate(graph.cfg.layers) if isinstance(layer, Shortcut))
+    blocks = (block_of(graph, index) for index in shortcuts)
+    return [block for block in blocks if isinstance(block, ResidualBlock)]
 
 
-def _block(graph: ChannelGraph, index: int) -> ResidualBlock | None:
-    layer = graph.cfg.layers[index]
-    read = sources(layer, index)
-    if not isinstance(layer, Shortcut) or layer.activation != "linear" or len(read) != 2:
-        return None
+def block_of(graph: ChannelGraph, shortcut: int) -> ResidualBlock | str:
+    """The block that a shortcut closes, or in words why it closes none that could go."""
+    layer = graph.cfg.layers[shortcut]
+    read = sources(layer, shortcut)
+    if not isinstance(layer, Shortcut):
+        return "it is no shortcut"
+    if len(read) != 2:
+        return f"it adds {len(read)} layers"
+    if layer.activation != "linear":
+        return f"it has an activation, {layer.activation}"
     for feeding, identity in (read, reversed(read)):
         branch = _between(graph, identity, feeding)
-        if branch and feeding in set(graph.convolutions()) and _read_only_within(graph, {*branch, index}, branch):
-            return ResidualBlock(index, identity, feeding, branch)
-    return None
+        if not branch:
+            continue
+        if feeding not in set(graph.convolutions()):
+            return f"{graph.cfg.name_of(feeding)}, which it adds, is no convolution with batch normalisation"
+        outside = _readers_outside(graph, branch, {*branch, shortcut})
+        if outside:
+            return f"{graph.cfg.name_of(outside[0])} reads from inside its branch"
+        return ResidualBlock(shortcut, identity, feeding, branch)
+    return f"neither of layers {read[0]} and {read[1]} is a branch that starts from the other"
 
 
 def _between(graph: ChannelGraph, start: int, end: int) -> tuple[int, ...]:
@@ -66,5 +78,5 @@ def _between(graph: ChannelGraph, start: int, end: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _read_only_within(graph: ChannelGraph, block: set[int], branch: Iterable[int]) -> bool:
-    return all(set(graph.consumers[layer]) <= block for layer in branch)
+def _readers_outside(graph: ChannelGraph, branch: Iterable[int], block: set[int]) -> list[int]:
+    return sorted({reader for layer in branch for reader in graph.consumers[layer]} - block)

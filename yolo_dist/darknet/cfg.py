@@ -81,7 +81,11 @@ class Cfg:
 
     def place(self, index: int) -> str:
         """A layer's name in error messages: source, index, type."""
-        return f"{self.source}: layer {index} [{self.layers[index].section}]"
+        return f"{self.source}: {self.name_of(index)}"
+
+    def name_of(self, index: int) -> str:
+        """A layer's name: index, type."""
+        return f"layer {index} [{self.layers[index].section}]"
 
     def with_layers(self, layers: Iterable[Layer]) -> "Cfg":
         """The same input with other layers."""
