@@ -33,6 +33,7 @@ _top: list[Callable[..., None]] = [
     runs.run,
     models.train,
     models.prune,
+    models.sensitivity,
     models.evaluate,
     models.detect,
     runs.report,

@@ -28,13 +28,16 @@ from yolo_dist.data.card import card_names, find_card
 from yolo_dist.data.shards import open_split
 from yolo_dist.errors import ConfigError
 from yolo_dist.object_store import is_remote
-from yolo_dist.storage import location, require_ours
+from yolo_dist.storage import location, publish, require_ours
 
 if TYPE_CHECKING:
     from yolo_dist.compress.pruning.prediction import Prediction
     from yolo_dist.compress.pruning.proof import Proof
+    from yolo_dist.compress.pruning.sensitivity_record import Curve, Sensitivity
     from yolo_dist.evaluate.metrics import Metrics
 
+MOST_SENSITIVE = 10
+"""Layers that are listed on a terminal."""
 COCO_DETECTIONS = 100
 """Detections an image that count for a dataset without a card."""
 
@@ -159,6 +162,56 @@ def prune(
     typer.echo(f"saved to {out}")
 
 
+def sensitivity(
+    shards: Shards,
+    out: Annotated[str, typer.Option("--out", help="Folder or URL for sensitivity.json and sensitivity.html.")],
+    model: Model = None,
+    cfg: CfgFile = None,
+    weights: Weights = None,
+    dataset: Dataset = None,
+    percents: Annotated[str, typer.Option("--percents", help="Shares to cut.")] = "0.1,0.3,0.5,0.7,0.9",
+    scope: Annotated[str, typer.Option("--scope", help="classic or full.")] = "classic",
+    images: Annotated[int, typer.Option("--images", help="Validation images to measure on.")] = 128,
+    reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure what each layer can lose before any fine-tuning; interrupted, the same command goes on where it stopped.
+
+    Example: yolo-dist sensitivity --model runs/bccd/stages/sparse --shards data/bccd --out runs/sensitivity --workers 2
+    """
+    from yolo_dist.bundle import require_classes
+    from yolo_dist.compress.pruning.sensitivity import SensitivityConfig
+    from yolo_dist.compress.pruning.sensitivity_record import measure_sensitivity
+    from yolo_dist.compress.pruning.trials import TrialSetup
+    from yolo_dist.report.sensitivity import render_sensitivity
+
+    config = validate(
+        SensitivityConfig,
+        {"percents": percents.split(","), "scope": scope, "images": images, "reestimate_images": reestimate},
+        "options",
+    )
+    validation = open_split(shards, "val")
+    bundle = load_model(model, cfg, weights, dataset, validation.classes)
+    require_classes(bundle, validation.classes, shards)
+    setup = TrialSetup(
+        bundle,
+        validation.first(config.images),
+        open_split(shards, "train") if config.reestimate_images else None,
+        reestimate_images=config.reestimate_images,
+        max_detections=_detections_that_count(dataset, validation.manifest.dataset),
+    )
+    folder = location(out)
+    with show.progress("sensitivity") as progress:
+        found = measure_sensitivity(setup, config, folder / "sensitivity.json", workers, progress, "--workers")
+    publish(folder / "sensitivity.html", render_sensitivity(found, str(model or cfg)))
+    if as_json:
+        show.as_json(found.model_dump(mode="json"))
+        return
+    _show_sensitivity(found)
+    typer.echo(f"saved to {out}")
+
+
 def evaluate(
     shards: Shards,
     model: Model = None,
@@ -261,7 +314,26 @@ def _show_predictions(predictions: "list[Prediction]", images: int, as_json: boo
         )
         rows.append((f"{one.percent:g}", *numbers, one.remark))
     title = f"Without fine-tuning, on {images} validation images"
-    show.table(("percent", "parameters", "mAP50", "mAP", ""), rows, title)
+    show.table(("percent", "parameters", "mAP50", "mAP"), rows, title)
+    for remark in (one.remark for one in predictions if one.remark):
+        typer.echo(remark)
+
+
+def _show_sensitivity(found: "Sensitivity") -> None:
+    def row(curve: "Curve") -> tuple[str, ...]:
+        cells = (show.decimal(trial.outcome.map50) if trial.outcome else "–" for trial in curve.trials)
+        return (curve.name, f"{curve.channels:,}", *cells)
+
+    curves = found.by_damage()
+    percents = [f"{trial.percent:g}" for trial in found.together.trials]
+    before = show.decimal(found.unpruned.map50 if found.unpruned else None)
+    show.table(
+        ("layer", "channels", *percents),
+        [*map(row, curves[:MOST_SENSITIVE]), row(found.together)],
+        f"mAP50 by percent on {found.images} validation images, {before} uncut",
+    )
+    if len(curves) > MOST_SENSITIVE:
+        typer.echo(f"these are the most sensitive of {len(curves)} layers; sensitivity.json has all")
 
 
 def _show_proof(proof: "Proof") -> None:

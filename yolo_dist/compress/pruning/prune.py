@@ -58,11 +58,21 @@ def make_plan(network: Network, config: PruneConfig) -> PrunePlan:
     Raises:
         PruneError: weights are not finite, all γ are equal, or what the method itself raises.
     """
+    graph, importance = prepare(network)
+    return METHODS[config.method](graph, importance, config)
+
+
+def prepare(network: Network) -> tuple[ChannelGraph, Importance]:
+    """What planning needs of a network: its channel graph, and |γ| of every channel.
+
+    Raises:
+        PruneError: weights are not finite, or all γ are equal.
+    """
     graph = ChannelGraph.from_cfg(network.cfg)
     require_finite_weights(network)
     gammas = absolute_gammas(network, list(graph.convolutions()))
     _require_differences(gammas)
-    return METHODS[config.method](graph, gammas, config)
+    return graph, gammas
 
 
 def require_finite_weights(network: Network) -> None:
