@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, models, pruning, runs
+from yolo_dist.cli import data, models, pruning, runs, sensitivity
 from yolo_dist.errors import InputError, YoloDistError
 
 INTERRUPTED = 130
@@ -33,6 +33,7 @@ _top: list[Callable[..., None]] = [
     runs.run,
     models.train,
     pruning.prune,
+    sensitivity.sensitivity,
     models.evaluate,
     models.detect,
     runs.report,

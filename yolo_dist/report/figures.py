@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from yolo_dist.compress.pruning.sensitivity_record import Sensitivity
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.report.run import Epoch, LayerChannels
 
@@ -23,6 +24,9 @@ BAND = "rgba(128,128,128,0.07)"
 DENSITY = [[0, "rgba(13,148,136,0)"], [0.02, "rgba(13,148,136,0.22)"], [0.2, "rgba(13,148,136,0.6)"], [1, ACCENT]]
 LOSS_TICKS = [digit * 10.0**power for power in range(-5, 5) for digit in (1, 2, 5)]
 GAMMA_TICKS = [10.0**power for power in range(-10, 5)]
+LOST = [[0, "rgba(217,119,6,0)"], [1, "#b45309"]]
+LEAST_RANGE = 0.01
+ROW_HEIGHT = 18
 FEW_EPOCHS = 8
 NARROWEST_LABELLED_BAND = 0.1
 CONFIG = {"displayModeBar": False, "responsive": True, "showTips": False}
@@ -152,6 +156,46 @@ def class_precision_recall(models: Mapping[str, Metrics], classes: Iterable[str]
             line.line.update(dash="solid" if newest else "dot", width=2 if newest else 1.3)
             figure.add_trace(line)
     return figure if figure.data else None
+
+
+def sensitivity_map(sensitivity: Sensitivity) -> Any | None:
+    """mAP50 lost by cutting each set of channels alone: a row a set, a column a percent; darker is worse."""
+    before, sets = sensitivity.unpruned, sensitivity.sets
+    if before is None or not any(curve.measured for curve in sets):
+        return None
+    lost = [[before.map50 - trial.outcome.map50 if trial.outcome else None for trial in curve.trials] for curve in sets]
+    figure = _figure("percent", "layer")
+    figure.add_trace(
+        go.Heatmap(
+            x=[f"{trial.percent:g}" for trial in sets[0].trials],
+            y=[curve.name for curve in sets],
+            z=lost,
+            zmin=0,
+            zmax=max(before.map50, LEAST_RANGE),
+            colorscale=LOST,
+            colorbar={"title": {"text": "mAP50 lost"}, "thickness": 12, "outlinewidth": 0},
+            hovertemplate="layer %{y}, percent %{x}<br>mAP50 − %{z:.3f}<extra></extra>",
+        )
+    )
+    figure.update_layout(height=ROW_HEIGHT * len(sets) + 110)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
+    return figure
+
+
+def sensitivity_curves(sensitivity: Sensitivity) -> Any | None:
+    """mAP50 and mAP over percent where one threshold cuts all candidates; percent 0 is the network as it is."""
+    before, measured = sensitivity.unpruned, sensitivity.together.measured
+    if before is None or not measured:
+        return None
+    points = [(0.0, before), *((trial.percent, outcome) for trial, outcome in measured)]
+    figure = _figure("percent", hovermode="x unified")
+    for key, label, colour in (("map50", "mAP50", ACCENT), ("map", "mAP", WARM)):
+        line = [(percent, getattr(outcome, key)) for percent, outcome in points]
+        figure.add_trace(_line(line, label, colour, 2.5, mode="lines+markers"))
+    figure.update_xaxes(range=[-0.01, 1])
+    figure.update_yaxes(rangemode="tozero")
+    return figure
 
 
 def _figure(x_title: str, y_title: str | None = None, hovermode: str = "closest") -> Any:

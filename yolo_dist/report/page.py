@@ -50,6 +50,11 @@ def build_report(run: Url) -> UPath:
 
 def render(run: Run) -> str:
     """The page as HTML text; everything that came from files is escaped."""
+    return fill("page.html", run=run, words=words, **_head(run), **_body(run))
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this folder with values in it, escaped; scripts and styles are inside."""
     environment = Environment(
         loader=PackageLoader("yolo_dist.report", "."),
         autoescape=True,
@@ -58,14 +63,11 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = lambda figure, name: Markup(figures.html(figure, name))
-    return environment.get_template("page.html").render(
-        run=run,
-        words=words,
+    return environment.get_template(template).render(
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         machine=machine_facts(),
         plotly_js=Markup(get_plotlyjs()),
-        **_head(run),
-        **_body(run),
+        **values,
     )
 
 

@@ -54,7 +54,13 @@ def choose_plan(
 
 
 def planner(network: Network) -> Planner:
-    """Plans for one network, whose graph and importances are computed once.
+    """Plans for one network, whose graph and importances are computed once; see `prepare`."""
+    graph, importance = prepare(network)
+    return lambda config: METHODS[config.method](graph, importance, config)
+
+
+def prepare(network: Network) -> tuple[ChannelGraph, Importance]:
+    """What planning needs of a network: its channel graph, and |γ| of every channel.
 
     Raises:
         PruneError: weights are not finite, or all γ are equal.
@@ -63,7 +69,7 @@ def planner(network: Network) -> Planner:
     require_finite_weights(network)
     gammas = absolute_gammas(network, list(graph.convolutions()))
     _require_differences(gammas)
-    return lambda config: METHODS[config.method](graph, gammas, config)
+    return graph, gammas
 
 
 def require_finite_weights(network: Network) -> None:

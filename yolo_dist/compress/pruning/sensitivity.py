@@ -1,0 +1,112 @@
+"""Plans that show what each layer can lose: one set of channels cut alone, and all of them under one threshold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt, MinLen
+
+from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope, prunable_convolutions
+from yolo_dist.compress.pruning.candidates import all_candidates
+from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
+from yolo_dist.compress.pruning.plan import PrunePlan
+from yolo_dist.compress.pruning.prediction import IMAGES, PERCENTS
+from yolo_dist.compress.pruning.ties import value_of_best
+from yolo_dist.config import Config
+from yolo_dist.errors import LayerWouldVanish
+
+
+class SensitivityConfig(Config):
+    """What is cut, and how much of it, to see what it costs."""
+
+    percents: Annotated[tuple[Annotated[float, Gt(0), Lt(1)], ...], MinLen(1)] = PERCENTS
+    """Shares of the channels to cut."""
+    scope: Scope = "classic"
+    """`classic` leaves out what the original left out; `full` cuts wherever the channel graph allows it."""
+    images: Annotated[int, Ge(1)] = IMAGES
+    """Of the validation split, on which accuracy is measured."""
+    reestimate_images: Annotated[int, Ge(0)] = 0
+    """Training images on which batch-norm statistics are measured anew after each cut; 0 leaves them."""
+
+
+@dataclass(frozen=True)
+class PlannedCut:
+    """One point of one curve.
+
+    Attributes:
+        percent: share of the channels that was asked for.
+        cut: channels that go.
+        plan: None where it would empty a layer; `remark` says so.
+    """
+
+    percent: float
+    cut: int
+    plan: PrunePlan | None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedCurve:
+    """Cuts of the same channels at several percents.
+
+    Attributes:
+        layers: convolutions that create the channels, ascending; none for those of all candidates together.
+        channels: how many there are.
+        cuts: by percent, ascending.
+    """
+
+    layers: tuple[int, ...]
+    channels: int
+    cuts: tuple[PlannedCut, ...]
+
+
+def candidate_sets(graph: ChannelGraph, scope: Scope) -> list[ChannelSet]:
+    """Sets of channels that may go and that no convolution outside the scope creates too."""
+    candidates = set(prunable_convolutions(graph, scope))
+    return [one for one in graph.channel_sets() if candidates.issuperset(one.convolutions)]
+
+
+def plan_set(graph: ChannelGraph, importance: Importance, one: ChannelSet, percents: Sequence[float]) -> PlannedCurve:
+    """Cuts of one set alone: its channels of smallest |γ| go (the largest of tied ones counts), but one stays.
+
+    Equal |γ| go in the order of the channels.
+    """
+    removable = one.channels[~graph.frozen[one.channels]]
+    weakest = removable[np.argsort(value_of_best(graph, importance)[removable], kind="stable")]
+
+    def cut(percent: float) -> PlannedCut:
+        gone = weakest[: min(int(len(one.channels) * percent), len(one.channels) - 1)]
+        kept = np.ones(len(graph.frozen), bool)
+        kept[gone] = False
+        plan = PrunePlan.from_channels(
+            graph, kept, one.convolutions, method="sensitivity", percent=percent, threshold=None
+        )
+        return PlannedCut(percent, len(gone), plan)
+
+    return PlannedCurve(one.convolutions, len(one.channels), tuple(cut(percent) for percent in sorted(set(percents))))
+
+
+def plan_together(
+    graph: ChannelGraph, importance: Importance, scope: Scope, percents: Sequence[float]
+) -> tuple[str, PlannedCurve]:
+    """Cuts by one threshold over all convolutions of the scope, and the method that plans them.
+
+    It is `normal`, and `shortcut` where shortcuts tie channels.
+
+    Raises:
+        PruneError: the network has no candidate.
+    """
+    name = "shortcut" if graph.tied() else "normal"
+    candidates = all_candidates(graph, PruneConfig(method=name, scope=scope))
+
+    def cut(percent: float) -> PlannedCut:
+        config = PruneConfig(method=name, scope=scope, percent=percent)
+        try:
+            plan = METHODS[name](graph, importance, config)
+        except LayerWouldVanish as error:
+            return PlannedCut(percent, 0, None, str(error))
+        return PlannedCut(percent, int((~graph.kept_channels(plan.masks())).sum()), plan)
+
+    channels = len(np.unique(np.concatenate([graph.outputs[layer] for layer in candidates])))
+    return name, PlannedCurve((), channels, tuple(cut(percent) for percent in sorted(set(percents))))
