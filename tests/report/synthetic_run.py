@@ -6,10 +6,17 @@ from typing import Any
 
 import cv2
 import numpy as np
+from small_networks import cfg_of, conv, head
+
+from yolo_dist.darknet.cfg import Shortcut, format_cfg
 
 RECALLS = np.linspace(0, 1, 101)
 EDGES = [0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
-RECIPE = "name: cells\ndataset: bccd\nmodel: yolov3-tiny\nimage_size: [320, 256]\n"
+RECIPE = (
+    "name: cells\ndataset: bccd\nmodel: yolov3-tiny\nimage_size: [320, 256]\n"
+    "stages: [{id: base}, {id: sparse}, {id: pruned}, {id: tuned}]\n"
+)
+NETWORK = cfg_of(conv(8), conv(4), conv(8, 3), Shortcut(from_layer=-3), conv(6), *head())
 
 
 def write_run(folder: Path) -> Path:
@@ -22,6 +29,8 @@ def write_run(folder: Path) -> Path:
         write_json(folder / "stages" / stage["id"] / "evaluation.json", evaluation(stage["map50"]))
         write_sample(folder / "stages" / stage["id"] / "samples" / "cell-1.jpg", shade=50 * number)
     write_json(folder / "stages" / "pruned" / "proof.json", proof())
+    write_json(folder / "stages" / "pruned" / "plan.json", plan())
+    (folder / "stages" / "sparse" / "model.cfg").write_text(format_cfg(NETWORK))
     return folder
 
 
@@ -100,7 +109,17 @@ def proof() -> dict[str, Any]:
         "weight_bytes": {"before": 34_720_000, "after": 776_000},
         "latency_ms": {"before": 36.5, "after": 7.9},
         "map50": {"before": 0.852, "masked": 0.764, "after": 0.769},
-        "channels": [{"layer": 0, "before": 16, "after": 7}, {"layer": 2, "before": 32, "after": 31}],
+    }
+
+
+def plan() -> dict[str, Any]:
+    """Of `NETWORK`: one of four and four of six channels go, and no block."""
+    return {
+        "method": "normal",
+        "percent": 0.85,
+        "threshold": 0.0123,
+        "layers": {"1": {"channels": 4, "keep": [0, 1, 3]}, "4": {"channels": 6, "keep": [2, 5]}},
+        "blocks": [],
     }
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from synthetic_run import EDGES, epochs, evaluation, proof
+from synthetic_run import EDGES, epochs, evaluation
 
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.report import figures
-from yolo_dist.report.run import Epoch, Proof
+from yolo_dist.report.run import Epoch
 
 
 def read(stage: str, count: int, gauge: bool = False) -> list[Epoch]:
@@ -56,15 +56,6 @@ def test_shares_are_drawn_as_the_gauge_saw_them() -> None:
     )
 
 
-def test_channels_before_and_after_stand_at_their_layers() -> None:
-    figure = figures.channels(Proof.model_validate(proof()).channels)
-    assert figure is not None
-    assert [(bar.name, list(bar.x), list(bar.y)) for bar in figure.data] == [
-        ("before", ["0", "2"], [16, 32]),
-        ("after", ["0", "2"], [7, 31]),
-    ]
-
-
 def test_precision_recall_curves_put_the_last_model_in_front() -> None:
     models = {name: Metrics.model_validate(evaluation(map50)) for name, map50 in (("base", 0.9), ("tuned", 0.8))}
     mean = figures.mean_precision_recall(models)
@@ -82,6 +73,5 @@ def test_nothing_to_show_is_no_figure() -> None:
     assert figures.accuracy_curves({"base": []}) is None
     assert figures.gamma_histograms(read("base", 2)) is None
     assert figures.sparsity_shares(read("base", 2)) is None
-    assert figures.channels([]) is None
     assert figures.mean_precision_recall({"base": empty}) is None
     assert figures.class_precision_recall({"base": empty}, ["RBC"]) is None

@@ -147,9 +147,9 @@ def test_a_stage_under_way_has_curves_before_it_has_results(tmp_path: Path) -> N
 
 def test_epochs_of_a_stage_that_the_recipe_no_longer_has_are_left_out(run: Path) -> None:
     write_epochs(run, [*epochs("base", 3), *epochs("renamed", 3, gauge=True)])
+    (run / "recipe.yaml").write_text(RECIPE.replace("{id: sparse}", "{id: renamed}"))
     assert "Sparsity" in Structure(page_of(run)).headings
-    with (run / "recipe.yaml").open("a") as recipe:
-        recipe.write("stages: [{id: base}, {id: sparse}, {id: pruned}, {id: tuned}]\n")
+    (run / "recipe.yaml").write_text(RECIPE)
     assert "Sparsity" not in Structure(page_of(run)).headings
 
 
@@ -177,6 +177,17 @@ def test_a_run_of_one_bare_stage_has_a_page(tmp_path: Path) -> None:
 def test_a_run_without_a_model_says_so(tmp_path: Path, rows: list[dict[str, str]]) -> None:
     write_json(tmp_path / "results.json", rows)
     assert "No model yet" in page_of(tmp_path)
+
+
+def test_pruning_shows_the_network_before_it_layer_by_layer(run: Path) -> None:
+    page = page_of(run)
+    section = page[page.index("The network before pruning") : page.index("<h2>Accuracy")]
+    assert 'id="network-1"' in section
+    assert "min-width:42px" in section
+    assert r"4 \u2192 3 channels" in section
+    assert "closes a residual block with 1, 2" in section
+    (run / "stages" / "sparse" / "model.cfg").unlink()
+    assert "The network before pruning" not in page_of(run)
 
 
 def test_samples_of_one_stage_alone_are_shown(tmp_path: Path) -> None:
@@ -223,5 +234,5 @@ def test_a_browser_draws_every_figure(run: Path, tmp_path: Path) -> None:
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{page.path}"]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     axes = set(re.findall(r'<div id="([a-z0-9-]+)" class="plotly-graph-div js-plotly-plot"', drawn))
-    assert axes == {"loss", "accuracy", "gamma-1", "shares-1", "channels-1", "curve-mean", "curve-class"}
+    assert axes == {"loss", "accuracy", "gamma-1", "shares-1", "network-1", "curve-mean", "curve-class"}
     assert drawn.count('<g class="cartesianlayer">') == len(axes)

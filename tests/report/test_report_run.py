@@ -1,16 +1,19 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_run import EDGES, RECIPE, epochs, results, write_epochs, write_json, write_run
+from synthetic_run import EDGES, NETWORK, RECIPE, epochs, plan, results, write_epochs, write_json, write_run
 from upath import UPath
 
+from yolo_dist.compress.pruning import PrunePlan
 from yolo_dist.compress.pruning import proof as pruning_proof
 from yolo_dist.compress.pruning.proof import Change
+from yolo_dist.compress.residual import ResidualBlock
 from yolo_dist.compress.sparsity import measure_sparsity
 from yolo_dist.errors import DataError
-from yolo_dist.report.run import Gauge, Proof, read_run
+from yolo_dist.report.run import Gauge, Plan, Proof, read_run
 
 
 def test_a_whole_run_is_read_with_all_its_parts(tmp_path: Path) -> None:
@@ -21,7 +24,9 @@ def test_a_whole_run_is_read_with_all_its_parts(tmp_path: Path) -> None:
     assert {name: len(lines) for name, lines in run.epochs.items()} == {"base": 3, "sparse": 3, "tuned": 2}
     pruned = run.stages[2]
     assert pruned.proof is not None
-    assert pruned.proof.channels[1].after == 31
+    assert pruned.pruning is not None
+    assert (pruned.pruning.cfg, pruned.pruning.scope) == (NETWORK, "classic")
+    assert pruned.pruning.plan.masks()[4].tolist() == [False, False, True, False, False, True]
     assert pruned.evaluation is not None
     assert pruned.evaluation.per_class["WBC"].objects == 20
     assert list(pruned.samples) == ["cell-1.jpg"]
@@ -70,6 +75,7 @@ def test_a_stage_without_a_model_is_no_model(tmp_path: Path) -> None:
         pytest.param("recipe.yaml", "- a\n", "recipe.yaml: holds a list", id="recipe without keys"),
         pytest.param("stages/tuned/evaluation.json", "{}", "evaluation.json: images: Field required", id="no metrics"),
         pytest.param("stages/pruned/proof.json", "nothing", "proof.json: Invalid JSON", id="broken proof"),
+        pytest.param("stages/pruned/plan.json", '{"layers": 3}', "plan.json: layers: Input should", id="broken plan"),
     ],
 )
 def test_a_broken_file_is_named_with_its_place(tmp_path: Path, file: str, content: str | bytes, place: str) -> None:
@@ -98,6 +104,62 @@ def test_the_proof_of_pruning_is_what_the_report_reads() -> None:
     assert (read.parameters.before, read.latency_ms.after, read.map50.after) == (4, 1, None)
     measured = Proof.model_validate_json(json.dumps(written.with_map50(0.8, 0.7).as_json()))
     assert (measured.map50.before, measured.map50.after) == (0.8, 0.7)
+
+
+def test_the_plan_of_pruning_is_what_the_report_reads() -> None:
+    block = ResidualBlock(shortcut=3, identity=0, feeding=2, branch=(1, 2))
+    masks = {1: np.array([True, False, True, True]), 4: np.zeros(6, bool)}
+    written = PrunePlan.from_masks(masks, method="slim", percent=0.5, threshold=0.1).without([block], method="slim")
+    read = Plan.model_validate_json(json.dumps(written.as_json()))
+    assert {layer: mask.tolist() for layer, mask in read.masks().items()} == {
+        layer: mask.tolist() for layer, mask in masks.items()
+    }
+    assert read.blocks == (block,)
+    assert read.fits(NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "start"),
+    [
+        ("stages: [{id: base}, {id: sparse}, {id: pruned}]", "stages/sparse"),
+        ("stages: [{id: base}, {id: sparse}, {id: pruned, from: base, scope: full}]", "stages/base"),
+        ("stages: [{id: pruned}]", "initial"),
+    ],
+)
+def test_the_network_before_pruning_is_that_of_the_stage_it_started_from(
+    tmp_path: Path, recipe: str, start: str
+) -> None:
+    run = write_run(tmp_path)
+    (run / "recipe.yaml").write_text(recipe)
+    (run / start).mkdir(exist_ok=True)
+    (run / "stages" / "sparse" / "model.cfg").rename(run / start / "model.cfg")
+    pruning = read_run(UPath(run)).stages[2].pruning
+    assert pruning is not None
+    assert pruning.cfg == NETWORK
+    assert pruning.scope == ("full" if "full" in recipe else "classic")
+
+
+@pytest.mark.parametrize("missing", ["recipe.yaml", "stages/pruned/plan.json", "stages/sparse/model.cfg"])
+def test_without_one_of_its_files_a_pruning_is_not_shown(tmp_path: Path, missing: str) -> None:
+    run = write_run(tmp_path)
+    (run / missing).unlink()
+    stage = read_run(UPath(run)).stages[2]
+    assert (stage.pruning, stage.proof is None) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": {"1": {"channels": 5, "keep": [0]}}},
+        {"layers": {"3": {"channels": 8, "keep": [0]}}},
+        {"blocks": [{"shortcut": 9, "identity": 6, "feeding": 8, "branch": [7, 8]}]},
+    ],
+)
+def test_a_plan_of_another_network_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = write_run(tmp_path)
+    write_json(run / "stages" / "pruned" / "plan.json", plan() | change)
+    with pytest.raises(DataError, match=r"plan\.json: is not about the network in .*sparse/model\.cfg; run the recipe"):
+        read_run(UPath(run))
 
 
 def test_a_histogram_whose_edges_do_not_fit_its_counts_is_refused(tmp_path: Path) -> None:

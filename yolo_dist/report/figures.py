@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from yolo_dist.compress.pruning.sensitivity_record import Sensitivity
 from yolo_dist.evaluate.metrics import Metrics
-from yolo_dist.report.run import Epoch, LayerChannels
+from yolo_dist.report.run import Epoch
 
 ACCENT, REFERENCE, WARM = "#0d9488", "#94a3b8", "#d97706"
 CLASS_COLOURS = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#9333ea", "#b45309")
@@ -42,12 +42,39 @@ def html(figure: Any, name: str) -> str:
     return fragment
 
 
+def blank(x_title: str, y_title: str | None = None, hovermode: str = "closest") -> Any:
+    """A figure with the page's fonts, grid and legend, and nothing in it."""
+    figure = go.Figure()
+    axis = {
+        "gridcolor": GRID,
+        "zeroline": False,
+        "fixedrange": True,
+        "title": {"standoff": 8, "font": {"size": 12}},
+        "automargin": True,
+    }
+    figure.update_layout(
+        template="none",
+        height=300,
+        margin={"l": 8, "r": 8, "t": 34, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "inherit", "size": 12, "color": "#808080"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
+        hovermode=hovermode,
+        hoverlabel={"font": {"family": "inherit"}},
+        dragmode=False,
+    )
+    figure.update_xaxes(**axis, title_text=x_title)
+    figure.update_yaxes(**axis, title_text=y_title)
+    return figure
+
+
 def loss_curves(epochs: StageEpochs) -> Any | None:
     """Loss terms over the epochs of all training stages, one after the other; log scale."""
     terms = dict.fromkeys(term for stage in epochs.values() for epoch in stage for term in epoch.loss)
     if not terms:
         return None
-    figure = _figure("epoch", hovermode="x unified")
+    figure = blank("epoch", hovermode="x unified")
     _log_scale(figure, LOSS_TICKS)
     for term in sorted(terms, key=lambda term: term == "total"):
         points = [(number, epoch.loss.get(term)) for number, epoch in _numbered(epochs)]
@@ -58,7 +85,7 @@ def loss_curves(epochs: StageEpochs) -> Any | None:
 def accuracy_curves(epochs: StageEpochs) -> Any | None:
     """mAP50 and mAP at the epochs that were evaluated, over all training stages."""
     names = {"map50": ("mAP50", ACCENT), "map": ("mAP", WARM)}
-    figure = _figure("epoch", hovermode="x unified")
+    figure = blank("epoch", hovermode="x unified")
     for key, (label, colour) in names.items():
         points = [(number, getattr(epoch, key)) for number, epoch in _numbered(epochs)]
         seen = [point for point in points if point[1] is not None]
@@ -80,7 +107,7 @@ def gamma_histograms(epochs: Sequence[Epoch]) -> Any | None:
     shares = np.stack([100 * counts / max(counts.sum(), 1) for counts in columns.values()], axis=1)
     occupied = np.flatnonzero(shares.any(axis=1))
     bins = slice(occupied[0], occupied[-1] + 1) if len(occupied) else slice(0, len(shares))
-    figure = _figure("epoch")
+    figure = blank("epoch")
     figure.add_trace(_density(list(columns), edges[bins.start : bins.stop + 1], shares[bins]))
     medians = [
         (epoch.epoch, epoch.gauge.quantiles[0.5]) for epoch in epochs if epoch.gauge and 0.5 in epoch.gauge.quantiles
@@ -103,7 +130,7 @@ def sparsity_shares(epochs: Sequence[Epoch]) -> Any | None:
         ("|γ| < 0.01", WARM, 1.5, [gauge.below.get("1e-2") for gauge in gauges.values()]),
         ("|γ| < 0.001", REFERENCE, 1.5, [gauge.below.get("1e-3") for gauge in gauges.values()]),
     ]
-    figure = _figure("epoch", hovermode="x unified")
+    figure = blank("epoch", hovermode="x unified")
     for label, colour, width, shares in lines:
         if any(share is not None for share in shares):
             figure.add_trace(_line(zip(gauges, shares, strict=True), label, colour, width))
@@ -111,22 +138,6 @@ def sparsity_shares(epochs: Sequence[Epoch]) -> Any | None:
         return None
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return _with_whole_epochs(figure, len(gauges))
-
-
-def channels(layers: Sequence[LayerChannels]) -> Any | None:
-    """Output channels of each layer before (pale) and after (strong) pruning."""
-    if not layers:
-        return None
-    names = [str(layer.layer) for layer in layers]
-    figure = _figure("layer", hovermode="x unified")
-    for label, colour, counts in (
-        ("before", "rgba(148,163,184,0.4)", [layer.before for layer in layers]),
-        ("after", ACCENT, [layer.after for layer in layers]),
-    ):
-        figure.add_trace(go.Bar(x=names, y=counts, name=label, marker={"color": colour, "line": {"width": 0}}))
-    figure.update_layout(barmode="overlay", bargap=0.25)
-    figure.update_xaxes(type="category", showgrid=False, tickangle=0)
-    return figure
 
 
 def mean_precision_recall(models: Mapping[str, Metrics]) -> Any | None:
@@ -164,7 +175,7 @@ def sensitivity_map(sensitivity: Sensitivity) -> Any | None:
     if before is None or not any(curve.measured for curve in sets):
         return None
     lost = [[before.map50 - trial.outcome.map50 if trial.outcome else None for trial in curve.trials] for curve in sets]
-    figure = _figure("percent", "layer")
+    figure = blank("percent", "layer")
     figure.add_trace(
         go.Heatmap(
             x=[f"{trial.percent:g}" for trial in sets[0].trials],
@@ -189,38 +200,12 @@ def sensitivity_curves(sensitivity: Sensitivity) -> Any | None:
     if before is None or not measured:
         return None
     points = [(0.0, before), *((trial.percent, outcome) for trial, outcome in measured)]
-    figure = _figure("percent", hovermode="x unified")
+    figure = blank("percent", hovermode="x unified")
     for key, label, colour in (("map50", "mAP50", ACCENT), ("map", "mAP", WARM)):
         line = [(percent, getattr(outcome, key)) for percent, outcome in points]
         figure.add_trace(_line(line, label, colour, 2.5, mode="lines+markers"))
     figure.update_xaxes(range=[-0.01, 1])
     figure.update_yaxes(rangemode="tozero")
-    return figure
-
-
-def _figure(x_title: str, y_title: str | None = None, hovermode: str = "closest") -> Any:
-    figure = go.Figure()
-    axis = {
-        "gridcolor": GRID,
-        "zeroline": False,
-        "fixedrange": True,
-        "title": {"standoff": 8, "font": {"size": 12}},
-        "automargin": True,
-    }
-    figure.update_layout(
-        template="none",
-        height=300,
-        margin={"l": 8, "r": 8, "t": 34, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "inherit", "size": 12, "color": "#808080"},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
-        hovermode=hovermode,
-        hoverlabel={"font": {"family": "inherit"}},
-        dragmode=False,
-    )
-    figure.update_xaxes(**axis, title_text=x_title)
-    figure.update_yaxes(**axis, title_text=y_title)
     return figure
 
 
@@ -287,7 +272,7 @@ def _reference_then_accent(count: int) -> list[str]:
 
 
 def _precision_recall_figure() -> Any:
-    figure = _figure("recall", "precision", hovermode="x unified")
+    figure = blank("recall", "precision", hovermode="x unified")
     figure.update_xaxes(range=[0, 1.01])
     figure.update_yaxes(range=[0, 1.03])
     return figure

@@ -14,6 +14,7 @@ from upath import UPath
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.report import figures, tables, words
 from yolo_dist.report.machine import machine_facts
+from yolo_dist.report.network import network
 from yolo_dist.report.run import Epoch, Run, Stage, read_run
 from yolo_dist.storage import Url, location, publish
 
@@ -62,6 +63,7 @@ def fill(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["network"] = network
     environment.filters["figure"] = lambda figure, name: Markup(figures.html(figure, name))
     return environment.get_template(template).render(
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -92,7 +94,7 @@ def _body(run: Run) -> dict[str, Any]:
         "accuracy": figures.accuracy_curves(epochs),
         "sparse": [_sparsity(stage, seen) for stage, seen in epochs.items() if any(epoch.gauge for epoch in seen)],
         "proofs": [
-            (stage.result.id, stage.proof, tables.proof_rows(stage.proof), figures.channels(stage.proof.channels))
+            (stage.result.id, stage.proof, tables.proof_rows(stage.proof), stage.pruning)
             for stage in run.stages
             if stage.proof
         ],

@@ -5,10 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from upath import UPath
 
+from yolo_dist.bundle import CFG_FILE
+from yolo_dist.compress.graph import Scope
+from yolo_dist.compress.residual import ResidualBlock
+from yolo_dist.darknet.cfg import Cfg, Convolutional, parse_cfg
 from yolo_dist.errors import DataError
 from yolo_dist.evaluate.metrics import Metrics
 
@@ -82,14 +88,6 @@ def _absent(value: Any) -> Any:
 MaybeBeforeAfter = Annotated[BeforeAfter, BeforeValidator(_absent)]
 
 
-class LayerChannels(BaseModel):
-    """Output channels of one layer before and after pruning."""
-
-    layer: int
-    before: int
-    after: int
-
-
 class Proof(BaseModel):
     """What running the masked and the compact network showed."""
 
@@ -103,7 +101,39 @@ class Proof(BaseModel):
     weight_bytes: MaybeBeforeAfter = BeforeAfter()
     latency_ms: MaybeBeforeAfter = BeforeAfter()
     map50: MaybeBeforeAfter = BeforeAfter()
-    channels: list[LayerChannels] = []
+
+
+class PlannedLayer(BaseModel):
+    """A convolution that a pruning method chose from, and which of its channels it keeps."""
+
+    channels: int
+    keep: list[int]
+
+
+class Plan(BaseModel):
+    """What a pruning method decided: channels by convolution, and residual blocks that go."""
+
+    layers: dict[int, PlannedLayer] = {}
+    blocks: tuple[ResidualBlock, ...] = ()
+
+    def masks(self) -> dict[int, NDArray[np.bool_]]:
+        """Convolution → which of its channels stay, bool [C]."""
+        return {index: np.isin(np.arange(layer.channels), layer.keep) for index, layer in self.layers.items()}
+
+    def fits(self, cfg: Cfg) -> bool:
+        """Whether it can have been made for a network: its convolutions are there and as wide."""
+        widths = {i: layer.filters for i, layer in enumerate(cfg.layers) if isinstance(layer, Convolutional)}
+        last = max((block.shortcut for block in self.blocks), default=0)
+        return last < len(cfg.layers) and all(widths.get(i) == layer.channels for i, layer in self.layers.items())
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The network that a stage pruned, in which scope, and the plan."""
+
+    cfg: Cfg
+    scope: Scope
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -113,6 +143,7 @@ class Stage:
     result: StageResult
     evaluation: Metrics | None = None
     proof: Proof | None = None
+    pruning: Pruning | None = None
     samples: dict[str, UPath] = field(default_factory=dict)
 
     @property
@@ -139,9 +170,7 @@ class Run:
     @property
     def planned(self) -> list[str]:
         """The ids of the recipe's stages, in order."""
-        stages = self.recipe.get("stages")
-        entries = stages if isinstance(stages, list) else []
-        return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+        return list(_entries(self.recipe))
 
 
 def read_run(folder: UPath) -> Run:
@@ -157,7 +186,7 @@ def read_run(folder: UPath) -> Run:
         name=str(recipe.get("name") or folder.name),
         recipe=recipe,
         recipe_text=recipe_text,
-        stages=[_stage(folder / "stages" / result.id, result) for result in results],
+        stages=[_stage(folder, recipe, result) for result in results],
         epochs=_epochs(folder / METRICS),
     )
 
@@ -193,13 +222,39 @@ def _recipe(path: UPath, text: str) -> dict[str, Any]:
     return recipe
 
 
-def _stage(folder: UPath, result: StageResult) -> Stage:
+def _entries(recipe: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The recipe's stages by their ids, in order."""
+    stages = recipe.get("stages")
+    entries = stages if isinstance(stages, list) else []
+    return {str(entry["id"]): entry for entry in entries if isinstance(entry, dict) and "id" in entry}
+
+
+def _stage(run: UPath, recipe: dict[str, Any], result: StageResult) -> Stage:
+    folder = run / "stages" / result.id
     return Stage(
         result=result,
         evaluation=_optional(folder / "evaluation.json", Metrics),
         proof=_optional(folder / "proof.json", Proof),
+        pruning=_pruning(run, folder, _entries(recipe), result.id),
         samples=_samples(folder / "samples"),
     )
+
+
+def _pruning(run: UPath, folder: UPath, entries: dict[str, dict[str, Any]], stage: str) -> Pruning | None:
+    """What a prune stage did; None without its plan, its place in the recipe or the network it started from."""
+    plan = _optional(folder / "plan.json", Plan)
+    if plan is None or stage not in entries:
+        return None
+    ids = [None, *entries]
+    origin = entries[stage].get("from") or ids[ids.index(stage) - 1]
+    start = (run / "stages" / str(origin) if origin else run / "initial") / CFG_FILE
+    text = _text(start)
+    if text is None:
+        return None
+    cfg = parse_cfg(text, str(start))
+    if not plan.fits(cfg):
+        raise DataError(f"{folder / 'plan.json'}: is not about the network in {start}; run the recipe again")
+    return Pruning(cfg, "full" if entries[stage].get("scope") == "full" else "classic", plan)
 
 
 def _optional(path: UPath, model: type[Model]) -> Model | None:
