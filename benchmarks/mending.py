@@ -5,6 +5,7 @@ Run: python benchmarks/mending.py runs/bccd/stages/sparse data/bccd
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 from measure import publish_result
 
@@ -16,7 +17,7 @@ from yolo_dist.data.shards import open_split
 
 PERCENTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85)
 IMAGES = 64
-MENDING = {
+MENDING: dict[str, dict[str, Any]] = {
     "neither": {"compensate": False},
     "compensation": {"compensate": True},
     f"re-estimation on {IMAGES} images": {"compensate": False, "reestimate_images": IMAGES},

@@ -23,11 +23,22 @@ YoloDistError              the work failed: exit 1
 └── ProofError             masked and compact network disagree; nothing was written
 """
 
+from typing import Any
+
 
 class YoloDistError(Exception):
     """The work failed although the input was right."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))  # it comes from workers, whatever its class is made from
+
+
+def _restored(kind: type[YoloDistError], args: tuple[Any, ...], values: dict[str, Any]) -> YoloDistError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(values)
+    return error
 
 
 class InputError(YoloDistError):

@@ -191,3 +191,16 @@ def test_a_mixture_in_an_object_store_gives_the_batches_of_one_on_a_disk(
     here, there = (Loader(images, SIZE, 4).batches(1) for images in (mixture, Mixture(mixture.plan, sources)))
     assert all(bool((one.images == other.images).all()) for one, other in zip(here, there, strict=True))
     assert len(list((tmp_path / "cache").glob("*.arrow"))) == 2
+
+
+@pytest.mark.parametrize(("count", "street_images", "home_images"), [(1, 1, 0), (5, 3, 2), (14, 6, 8), (99, 6, 10)])
+def test_the_first_images_come_from_every_source(
+    mixture: Mixture, count: int, street_images: int, home_images: int
+) -> None:
+    few = mixture.first(count)
+    for one in (few, pickle.loads(pickle.dumps(few))):
+        names = [sample.image_id.partition("/")[0] for sample in one]
+        assert names == ["street"] * street_images + ["home"] * home_images
+        batches = list(evaluation_batches(one, SIZE, 4))
+        assert [name for batch in batches for name in sources_in(batch)] == names
+    assert (few.fingerprint == mixture.fingerprint) == (count == 99)

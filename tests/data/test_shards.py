@@ -195,3 +195,24 @@ def test_box_sizes_leave_ignored_boxes_out(tmp_path: Path) -> None:
     numbers, sizes = shards.box_sizes()
     assert numbers.tolist() == [1, 1]
     assert sizes.tolist() == [[4, 5], [2, 1]]
+
+
+def test_the_first_images_are_a_set_of_their_own(converted: Path) -> None:
+    shards = open_split(converted, "train")
+    few = shards.first(7)
+    assert 1 < len(few.manifest.shards) < len(shards.manifest.shards)
+    assert [sample.image_id for sample in few] == [sample.image_id for sample in shards][:7]
+    assert few.starts[-1] == few.manifest.images == 7
+    assert shards.first(40) is shards
+    assert few.first(9) is few
+    assert few.first(2).fingerprint == shards.first(2).fingerprint != few.fingerprint != shards.fingerprint
+    assert len(shards.first(0)) == 0
+    with pytest.raises(IndexError, match="image 7 of 7"):
+        few[7]
+
+
+def test_the_first_images_travel_as_such(converted: Path) -> None:
+    few = open_split(converted, "train").first(7)
+    data = pickle.dumps(few)
+    assert len(data) < 1000
+    assert [sample.image_id for sample in pickle.loads(data)] == [sample.image_id for sample in few]

@@ -181,7 +181,9 @@ def _show_predictions(predictions: "list[Prediction]", images: int, as_json: boo
         )
         rows.append((f"{one.percent:g}", *numbers, one.remark))
     title = f"Without fine-tuning, on {images} validation images"
-    show.table(("percent", "parameters", "mAP50", "mAP", ""), rows, title)
+    show.table(("percent", "parameters", "mAP50", "mAP"), rows, title)
+    for remark in (one.remark for one in predictions if one.remark):
+        typer.echo(remark)
 
 
 def _show_proof(proof: "Proof") -> None:

@@ -87,11 +87,9 @@ def _show_sensitivity(found: "Sensitivity") -> None:
 
     curves = found.by_damage()
     percents = [f"{trial.percent:g}" for trial in found.together.trials]
+    rows = [*map(row, curves[:MOST_SENSITIVE]), row(found.together)]
+    show.table(("layer", "channels", *percents), rows, "mAP50 by percent")
     before = show.decimal(found.unpruned.map50 if found.unpruned else None)
-    show.table(
-        ("layer", "channels", *percents),
-        [*map(row, curves[:MOST_SENSITIVE]), row(found.together)],
-        f"mAP50 by percent on {found.images} validation images, {before} uncut",
-    )
+    typer.echo(f"uncut mAP50 is {before}, on {found.images} validation images")
     if len(curves) > MOST_SENSITIVE:
         typer.echo(f"these are the most sensitive of {len(curves)} layers; sensitivity.json has all")

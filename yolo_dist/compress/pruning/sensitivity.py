@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Lt
 
 from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope, prunable_convolutions
 from yolo_dist.compress.pruning.candidates import all_candidates
@@ -20,7 +20,7 @@ from yolo_dist.errors import LayerWouldVanish
 class SensitivityConfig(Config):
     """What is cut, and how much of it, to see what it costs."""
 
-    percents: Annotated[tuple[Annotated[float, Gt(0), Lt(1)], ...], MinLen(1)] = PERCENTS
+    percents: tuple[Annotated[float, Gt(0), Lt(1)], ...] = PERCENTS
     """Shares of the channels to cut."""
     scope: Scope = "classic"
     """`classic` leaves out what the original left out; `full` cuts wherever the channel graph allows it."""
