@@ -1,5 +1,6 @@
 """Predicted damage: a row a percent, and a sentence where a cut is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_every_percent_is_what_a_trial_of_its_plan_leaves(setup: TrialSetup) -> 
     assert list(found) == sorted({0.0, 0.4, *PERCENTS})
     assert found[0.4] == try_plan(setup, plan)
     assert found[0.7] == try_plan(setup, make_plan(setup.start.network, PruneConfig(percent=0.7)))
+
+
+def test_the_network_as_it_is_comes_first_even_if_percent_0_is_asked_for(setup: TrialSetup) -> None:
+    config = PruneConfig(percent=0)
+    plan = make_plan(setup.start.network, PruneConfig(percent=0.5))
+    first, second, *_ = predict(setup, config, replace(plan, percent=0))
+    assert first.outcome is not None
+    assert first.outcome.parameters == 4160
+    assert second.outcome == try_plan(setup, plan)
 
 
 def test_a_percent_at_which_a_layer_would_vanish_says_so(setup: TrialSetup) -> None:

@@ -48,28 +48,29 @@ def predict(
         workers, progress, option: see `evaluate_plans`.
 
     Returns:
-        One prediction a percent, ascending.
+        That of the network as it is, then one a percent, ascending.
     """
-    plans = {0.0: PrunePlan.from_masks({}, method=config.method, percent=0, threshold=None)}
+    plans: dict[float, PrunePlan] = {}
     remarks: dict[float, str] = {}
     for percent in _other_percents(config, asked):
         try:
             plans[percent] = make_plan(setup.start.network, config.model_copy(update={"percent": percent}))
         except PruneError as error:
             remarks[percent] = str(error)
-    plans |= {asked.percent: asked}
-    outcomes = dict(zip(plans, evaluate_plans(setup, list(plans.values()), workers, progress, option), strict=True))
-    return [
-        Prediction(percent, outcomes.get(percent), remarks.get(percent, "")) for percent in sorted(outcomes | remarks)
-    ]
+    plans[asked.percent] = asked
+    nothing = PrunePlan.from_masks({}, method=config.method, percent=0, threshold=None)
+    before, *after = evaluate_plans(setup, [nothing, *plans.values()], workers, progress, option)
+    outcomes = dict(zip(plans, after, strict=True))
+    cuts = (Prediction(one, outcomes.get(one), remarks.get(one, "")) for one in sorted(plans | remarks))
+    return [Prediction(0, before), *cuts]
 
 
 def describe_damage(predictions: Sequence[Prediction], asked: PrunePlan, images: int) -> str:
-    """In words what `asked` would cost on so many images, and which of the other percents would be free."""
-    before, after = (_at(predictions, percent).map50 for percent in (0.0, asked.percent))
-    tried = [prediction for prediction in predictions if prediction.outcome and prediction.percent]
-    free = [one.percent for one in tried if one.outcome and one.outcome.map50 >= before - HARMLESS]
-    listed = ", ".join(f"{one.percent:g}" for one in tried)
+    """In words what `asked` would cost on so many images, and the largest percent that would be free."""
+    (_, before), *tried = [(one.percent, one.outcome.map50) for one in predictions if one.outcome]
+    after = dict(tried)[asked.percent]
+    free = [percent for percent, map50 in tried if map50 >= before - HARMLESS]
+    listed = ", ".join(f"{percent:g}" for percent, _ in tried)
     within = f"the largest percent of {listed} that keeps it within {HARMLESS:g} is {max(free):g}" if free else ""
     return (
         f"without fine-tuning mAP50 on {images} validation images would be {after:.3f} instead of {before:.3f}, and "
@@ -81,9 +82,3 @@ def _other_percents(config: PruneConfig, asked: PrunePlan) -> tuple[float, ...]:
     """Those at which the method would plan something else; none for a given number of residual blocks alone."""
     only_blocks = config.shortcuts is not None and not asked.channels
     return PERCENTS if "percent" in OPTIONS[config.method] and not only_blocks else ()
-
-
-def _at(predictions: Sequence[Prediction], percent: float) -> Outcome:
-    (outcome,) = (one.outcome for one in predictions if one.percent == percent)
-    assert outcome is not None
-    return outcome
