@@ -124,7 +124,7 @@ def test_a_refused_cut_names_its_damage_unless_it_shall_not(folder: Path) -> Non
     (error,) = refused(*words, "--predict-images", "0")
     assert "mAP50" not in error
     (error,) = refused(*words[:-2])
-    assert error == "options: give --out FOLDER for the pruned bundle, or --dry-run to write nothing"
+    assert error == "options: give --shards and --out (or --dry-run), or --explain to only look at what may be cut"
     (error,) = refused(*words, "--dry-run", "--predict-images", "0")
     assert error == "options: --dry-run has nothing to do with --predict-images 0"
     assert not (folder / "pruned").exists()

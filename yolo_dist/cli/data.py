@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yolo_dist.cli import show
-from yolo_dist.cli.options import Json, image_size
+from yolo_dist.cli.options import Json, Workers, image_size
 from yolo_dist.config import validate
 from yolo_dist.data.anchor_plot import plot_anchors
 from yolo_dist.data.anchors import RECALL_IOU, kmeans_anchors, letterboxed_sizes
@@ -70,9 +70,7 @@ def convert(
     split: OneSplit = None,
     max_bad: Annotated[float, typer.Option(help="Largest share of images or boxes that may be bad.")] = 0.05,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished conversion.")] = False,
-    workers: Annotated[
-        int, typer.Option("--workers", help="Ray tasks at a time, on RAY_ADDRESS or this machine; 0 does without Ray.")
-    ] = 0,
+    workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
     """Convert a dataset's original files to Arrow shards; interrupted, the same command goes on where it stopped.

@@ -52,7 +52,7 @@ def network_latency_ms(
     width, height = image_size
     channels = network.cfg.net.channels
     image = torch.rand(1, channels, height, width).to(memory_format=torch.channels_last)
-    with _as_deployed(network) as measured, inference(measured), _threads(threads):
+    with _as_deployed(network) as measured, inference(measured), computing_threads(threads):
         return _median_ms(lambda: measured(image), repeats, seconds)
 
 
@@ -81,7 +81,7 @@ def nms_latency_ms(
         decoded = decode_heads(network.heads, raws)
         non_maximum_suppression(decoded, limits.confidence, limits.nms_iou, limits.max_detections, limits.multi_label)
 
-    with _as_deployed(network) as measured, inference(measured), _threads(threads):
+    with _as_deployed(network) as measured, inference(measured), computing_threads(threads):
         raws = measured(image.cpu().float().div(255))
         return _median_ms(lambda: decode_and_suppress(raws), repeats, seconds)
 
@@ -108,7 +108,8 @@ def _is_plain(weight: Tensor) -> bool:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def computing_threads(count: int) -> Iterator[None]:
+    """So many threads compute inside it, as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

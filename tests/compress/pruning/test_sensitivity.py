@@ -13,8 +13,9 @@ from upath import UPath
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.pruning import PruneConfig, PrunePlan, make_plan, trials
+from yolo_dist.compress.pruning.candidates import candidate_sets
 from yolo_dist.compress.pruning.method import Importance
-from yolo_dist.compress.pruning.sensitivity import SensitivityConfig, candidate_sets, plan_set, plan_together
+from yolo_dist.compress.pruning.sensitivity import SensitivityConfig, plan_set, plan_together
 from yolo_dist.compress.pruning.sensitivity_record import Sensitivity, measure_sensitivity
 from yolo_dist.compress.pruning.trials import Outcome, TrialSetup, try_plan
 from yolo_dist.config import validate

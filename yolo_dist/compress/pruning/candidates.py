@@ -1,6 +1,6 @@
 """The convolutions that methods choose from, refused where there are none."""
 
-from yolo_dist.compress.graph import ChannelGraph, plain_convolutions, prunable_convolutions
+from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope, plain_convolutions, prunable_convolutions
 from yolo_dist.compress.pruning.method import PruneConfig
 from yolo_dist.errors import PruneError
 
@@ -21,6 +21,12 @@ def all_candidates(graph: ChannelGraph, config: PruneConfig) -> list[int]:
         PruneError: there are none.
     """
     return _some(prunable_convolutions(graph, config.scope), config, "may lose channels", "try --scope full")
+
+
+def candidate_sets(graph: ChannelGraph, scope: Scope) -> list[ChannelSet]:
+    """Sets of channels that may go and that no convolution outside the scope creates too."""
+    candidates = set(prunable_convolutions(graph, scope))
+    return [one for one in graph.channel_sets() if candidates.issuperset(one.convolutions)]
 
 
 def _some(candidates: list[int], config: PruneConfig, what: str, instead: str) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope, prunable_convolutions
+from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope
 from yolo_dist.compress.pruning.candidates import all_candidates
 from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
@@ -59,12 +59,6 @@ class PlannedCurve:
     layers: tuple[int, ...]
     channels: int
     cuts: tuple[PlannedCut, ...]
-
-
-def candidate_sets(graph: ChannelGraph, scope: Scope) -> list[ChannelSet]:
-    """Sets of channels that may go and that no convolution outside the scope creates too."""
-    candidates = set(prunable_convolutions(graph, scope))
-    return [one for one in graph.channel_sets() if candidates.issuperset(one.convolutions)]
 
 
 def plan_set(graph: ChannelGraph, importance: Importance, one: ChannelSet, percents: Sequence[float]) -> PlannedCurve:

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from upath import UPath
 
 from yolo_dist.bundle import Bundle
+from yolo_dist.compress.pruning.candidates import candidate_sets
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.prune import prepare
 from yolo_dist.compress.pruning.sensitivity import (
     PlannedCurve,
     SensitivityConfig,
-    candidate_sets,
     plan_set,
     plan_together,
 )

@@ -4,10 +4,8 @@ The compact network is evaluated, not the masked one: they are equal, as every p
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from yolo_dist.bundle import Bundle
@@ -20,6 +18,7 @@ from yolo_dist.darknet.shapes import count_parameters
 from yolo_dist.data.loader import images_of
 from yolo_dist.data.mixture import Images
 from yolo_dist.evaluate.evaluator import EvaluationConfig, evaluate
+from yolo_dist.evaluate.latency import computing_threads
 
 REESTIMATION_BATCH = 8
 
@@ -118,7 +117,7 @@ def try_plan(setup: TrialSetup, plan: PrunePlan) -> Outcome:
         NonFiniteOutput: the network gives NaN or infinity.
     """
     start = setup.start
-    with _one_thread():  # the last bits of a sum depend on how many threads share it
+    with computing_threads(1):  # the last bits of a sum depend on how many threads share it
         network = carry_out(start.network, plan, compensated=setup.compensate).network
         if setup.reestimate_images and network.cfg != start.network.cfg:
             reestimate_batchnorm(network, _training_batches(setup))
@@ -135,13 +134,3 @@ def _training_batches(setup: TrialSetup) -> Sequence[Tensor]:
         return ()
     images = images_of(setup.train, setup.start.image_size, setup.reestimate_images)
     return list(images.split(REESTIMATION_BATCH))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
