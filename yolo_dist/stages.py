@@ -16,6 +16,7 @@ from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
+from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ray_trainer import (
@@ -108,13 +109,14 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
 
 
 def prune_with_shards(start: Bundle, config: PruneConfig, validation: Images, train: Images) -> Pruned:
-    """Prune a bundle with real images: validation ones for the proof, training ones for batch-norm statistics."""
+    """Prune a bundle with real images: validation ones for the proof, training ones for batch-norm statistics and importance."""
     return prune(
         start.network,
         config,
         images_of(validation, start.image_size, PROOF_IMAGES),
         start.image_size,
         images_of(train, start.image_size, config.reestimate_images).split(PROOF_IMAGES),
+        calibration_losses(train, start.image_size, config.calibration_images),
     )
 
 

@@ -79,10 +79,14 @@ def prune(
     weights: Weights = None,
     dataset: Dataset = None,
     method: Annotated[str, typer.Option("--method", help="Pruning method.")] = "normal",
+    importance: Annotated[
+        str, typer.Option("--importance", help="What a channel is worth: gamma, gamma-beta, l1, l2, taylor or random.")
+    ] = "gamma",
     percent: Annotated[float, typer.Option("--percent", help="Share of the candidates' channels to cut.")] = 0.5,
     scope: Annotated[str, typer.Option("--scope", help="classic or full.")] = "classic",
     reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Mend what cut channels still emitted.")] = True,
+    seed: Annotated[int, typer.Option("--seed", help="Of importance random.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Cut although the network is not sparse enough.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -98,19 +102,21 @@ def prune(
         PruneConfig,
         {
             "method": method,
+            "importance": importance,
             "percent": percent,
             "scope": scope,
             "reestimate_images": reestimate,
             "compensate": compensate,
+            "seed": seed,
             "force": force,
         },
         "options",
     )
     validation = open_split(shards, "val")
-    statistics = open_split(shards, "train") if config.reestimate_images else validation
+    training = open_split(shards, "train") if config.needs_training_images else validation
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
     require_classes(bundle, validation.classes, shards)
-    pruned = prune_with_shards(bundle, config, validation, statistics)
+    pruned = prune_with_shards(bundle, config, validation, training)
     save_pruned(bundle, pruned, config, location(out))
     if as_json:
         show.as_json(pruned.proof.as_json())

@@ -1,7 +1,7 @@
 """From a network and a request to a smaller network and its proof."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import MEASURES, Basis, BatchLoss, Importance
 from yolo_dist.compress.pruning.compensation import compensate
 from yolo_dist.compress.pruning.layer_removal import Lineage, remove_blocks
-from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
+from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, largest_difference, measure_change
 from yolo_dist.compress.pruning.readiness import check_ready
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.surgery import cut
-from yolo_dist.compress.sparsity import absolute_gammas
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
 
@@ -52,17 +52,22 @@ class Compact:
     kept: NDArray[np.bool_]
 
 
-def make_plan(network: Network, config: PruneConfig) -> PrunePlan:
+def make_plan(network: Network, config: PruneConfig, calibration: Iterable[BatchLoss] = ()) -> PrunePlan:
     """What a method would cut; nothing is changed.
 
+    Args:
+        network: what would be cut.
+        config: how much of it, and which of its channels first.
+        calibration: losses on training images, for importance `taylor`.
+
     Raises:
-        PruneError: weights are not finite, all γ are equal, or what the method itself raises.
+        PruneError: weights are not finite, all channels are equally important, or what importance and method raise.
     """
     graph = ChannelGraph.from_cfg(network.cfg)
     require_finite_weights(network)
-    gammas = absolute_gammas(network, list(graph.convolutions()))
-    _require_differences(gammas)
-    return METHODS[config.method](graph, gammas, config)
+    importance = MEASURES[config.importance](network, list(graph.convolutions()), Basis(config.seed, calibration))
+    _require_differences(importance, config.importance)
+    return replace(METHODS[config.method](graph, importance, config), importance=config.importance)
 
 
 def require_finite_weights(network: Network) -> None:
@@ -76,12 +81,12 @@ def require_finite_weights(network: Network) -> None:
             raise PruneError(f"{network.cfg.place(index)} has weights that are not finite; train the network again")
 
 
-def _require_differences(importance: Importance) -> None:
+def _require_differences(importance: Importance, measure: str) -> None:
     values = np.concatenate(list(importance.values())) if importance else np.zeros(0)
     if len(values) and values.min() == values.max():
         raise PruneError(
-            f"all |γ| are {values.min():g}, so nothing tells channels apart; train the network first, with sparsity "
-            "or without"
+            f"importance {measure} is {values.min():g} for all channels, so nothing tells them apart; train the network "
+            "first, with sparsity or without, or choose another importance"
         )
 
 
@@ -91,6 +96,7 @@ def prune(
     images: Tensor,
     image_size: tuple[int, int],
     training_batches: Iterable[Tensor] = (),
+    calibration: Iterable[BatchLoss] = (),
 ) -> Pruned:
     """Cut a network and prove the result.
 
@@ -100,13 +106,14 @@ def prune(
         images: float [B, C, H, W] in 0..1, on which masked and compact network are compared.
         image_size: (width, height) for MACs and latency.
         training_batches: images for `config.reestimate_images`.
+        calibration: see `make_plan`.
 
     Raises:
         NotSparseEnough: see `check_ready`; not with `force`.
         LayerWouldVanish, PruneError: the method cannot meet the request.
         ProofError: masked and compact network disagree.
     """
-    plan = make_plan(network, config)
+    plan = make_plan(network, config, calibration)
     if not config.force:
         check_ready(network, plan)
     result = carry_out(network, plan, compensated=config.compensate)
