@@ -33,8 +33,7 @@ from yolo_dist.bundle import Bundle, open_bundle
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.pruning import PruneConfig, make_plan, prune
 from yolo_dist.compress.pruning.carry_out import carry_out
-from yolo_dist.compress.pruning.prune import planner
-from yolo_dist.compress.pruning.selection import select_plan
+from yolo_dist.compress.pruning.prune import choose_plan
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.shapes import count_macs, count_parameters
@@ -100,7 +99,7 @@ def speed_up() -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for multiple in (1, 8, 32):
         config = PruneConfig(method="normal", target_macs=0.5, round_to=multiple)
-        compact = carry_out(network, select_plan(network, planner(network), config, SIZE)).network
+        compact = carry_out(network, choose_plan(network, config, SIZE)).network
         ideal = count_macs(network.cfg, SIZE) / count_macs(compact.cfg, SIZE)
         pairs = [(network_latency_ms(network, SIZE), network_latency_ms(compact, SIZE)) for _ in range(ROUNDS)]
         reached = median(before / after for before, after in pairs)

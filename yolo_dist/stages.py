@@ -19,6 +19,7 @@ from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
+from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ray_trainer import (
@@ -109,7 +110,8 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
 
     def damage(plan: PrunePlan) -> str:
         few = replace(trials, validation=validation.first(IMAGES))
-        return describe_damage(predict(few, config, plan, workers), plan, len(few.validation))
+        losses = calibration_losses(train, start.image_size, config.calibration_images)
+        return describe_damage(predict(few, config, plan, workers, calibration=losses), plan, len(few.validation))
 
     pruned = prune_with_shards(start, config, validation, train, accuracy_of(trials, workers), damage)
     proof = pruned.proof
@@ -135,7 +137,7 @@ def prune_with_shards(
     accuracy: Accuracy | None = None,
     damage: Damage | None = None,
 ) -> Pruned:
-    """Prune a bundle with real images: validation ones for the proof, training ones for batch-norm statistics."""
+    """Prune a bundle with real images: validation ones for the proof, training ones for statistics and importance."""
     return prune(
         start.network,
         config,
@@ -144,6 +146,7 @@ def prune_with_shards(
         images_of(train, start.image_size, config.reestimate_images).split(PROOF_IMAGES),
         accuracy=accuracy,
         damage=damage,
+        calibration=calibration_losses(train, start.image_size, config.calibration_images),
     )
 
 

@@ -109,7 +109,7 @@ def test_gammas_that_are_all_equal_are_refused(folder: Path) -> None:
             batch_norm(bundle.network, layer).weight.fill_(-0.5)
     bundle.save(folder / "equal")
     (error,) = refused(*words(folder, "equal"), "--force")
-    assert error.startswith("all |γ| are 0.5, so nothing tells channels apart")
+    assert error.startswith("importance gamma is 0.5 for all channels, so nothing tells them apart")
     assert not (folder / "pruned").exists()
 
 

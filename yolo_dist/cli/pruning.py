@@ -3,7 +3,7 @@
 What takes seconds to import is imported where it is used, so that help is quick.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +30,7 @@ from yolo_dist.object_store import is_remote
 from yolo_dist.storage import location, require_ours
 
 if TYPE_CHECKING:
+    from yolo_dist.compress.importance import BatchLoss
     from yolo_dist.compress.pruning.plan import PrunePlan
     from yolo_dist.compress.pruning.prediction import Prediction
     from yolo_dist.compress.pruning.proof import Proof
@@ -45,6 +46,9 @@ def prune(
     weights: Weights = None,
     dataset: Dataset = None,
     method: Annotated[str, typer.Option("--method", help="Pruning method.")] = "normal",
+    importance: Annotated[
+        str, typer.Option("--importance", help="What a channel is worth: gamma, gamma-beta, l1, l2, taylor or random.")
+    ] = "gamma",
     percent: Annotated[
         float | None, typer.Option("--percent", help="Share of candidates to cut; 0.5 by default.", show_default=False)
     ] = None,
@@ -73,6 +77,7 @@ def prune(
     ] = None,
     reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Mend what cut channels still emitted.")] = True,
+    seed: Annotated[int, typer.Option("--seed", help="Of eagle-eye's shapes and random importance.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Cut although the network is not sparse enough.")] = False,
     predict_images: Annotated[
         int, typer.Option("--predict-images", min=0, help="Validation images to predict the damage on; 0 does not.")
@@ -98,9 +103,11 @@ def prune(
     from yolo_dist.compress.pruning.prune import choose_plan
     from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
     from yolo_dist.stages import prune_with_shards, save_pruned
+    from yolo_dist.train.calibration import calibration_losses
 
     values = {
         "method": method,
+        "importance": importance,
         "percent": percent,
         "scope": scope,
         "shortcuts": shortcuts,
@@ -110,6 +117,7 @@ def prune(
         "target_latency_ms": target_latency,
         "max_map_drop": max_map_drop,
         "candidates": candidates,
+        "seed": seed,
         "reestimate_images": reestimate,
         "compensate": compensate,
         "force": force,
@@ -126,7 +134,7 @@ def prune(
     if dry_run and not predict_images:
         raise ConfigError("options", ["--dry-run has nothing to do with --predict-images 0"])
     validation = open_split(shards, "val")
-    statistics = open_split(shards, "train") if config.reestimate_images else validation
+    statistics = open_split(shards, "train") if config.needs_training_images else validation
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
     require_classes(bundle, validation.classes, shards)
     trials = TrialSetup(
@@ -144,15 +152,18 @@ def prune(
         with show.progress("evaluate") as progress:
             return accuracy_of(trials, workers, progress, "--workers")(plans)
 
+    def losses() -> "Iterable[BatchLoss]":
+        return calibration_losses(statistics, bundle.image_size, config.calibration_images)
+
     def predictions_of(plan: "PrunePlan") -> "list[Prediction]":
         with show.progress("predict") as progress:
-            return predict(setup, config, plan, workers, progress, "--workers")
+            return predict(setup, config, plan, workers, progress, "--workers", losses())
 
     def damage(plan: "PrunePlan") -> str:
         return describe_damage(predictions_of(plan), plan, len(setup.validation))
 
     if out is None or dry_run:
-        plan = choose_plan(bundle.network, config, bundle.image_size, accuracy)
+        plan = choose_plan(bundle.network, config, bundle.image_size, accuracy, losses())
         _show_predictions(predictions_of(plan), len(setup.validation), as_json)
         return
     if not is_remote(target := location(out)):

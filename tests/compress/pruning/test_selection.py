@@ -27,7 +27,7 @@ def network() -> Network:
 
 def selected(network: Network, accuracy: Accuracy | None = None, **request: Any) -> PrunePlan:
     config = PruneConfig.model_validate(request)
-    return select_plan(network, planner(network), config, SIZE, accuracy)
+    return select_plan(network, planner(network, config), config, SIZE, accuracy)
 
 
 def kept_share(plan: PrunePlan) -> float:

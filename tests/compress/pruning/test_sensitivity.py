@@ -12,9 +12,9 @@ from small_networks import cfg_of, conv, head
 from upath import UPath
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning import PruneConfig, PrunePlan, make_plan, trials
 from yolo_dist.compress.pruning.candidates import candidate_sets
-from yolo_dist.compress.pruning.method import Importance
 from yolo_dist.compress.pruning.sensitivity import SensitivityConfig, plan_set, plan_together
 from yolo_dist.compress.pruning.sensitivity_record import Sensitivity, measure_sensitivity
 from yolo_dist.compress.pruning.trials import Outcome, TrialSetup, try_plan
@@ -182,6 +182,6 @@ def test_a_damaged_record_is_replaced(setup: TrialSetup, tmp_path: Path) -> None
 def test_a_network_whose_scales_are_all_equal_is_refused(setup: TrialSetup, tmp_path: Path) -> None:
     for layer in (0, 1, 3):
         setup.start.network.get_parameter(f"layers.{layer}.norm.weight").data.fill_(1)
-    with pytest.raises(PruneError, match="nothing tells channels apart"):
+    with pytest.raises(PruneError, match="importance gamma is 1 for all channels"):
         measure_sensitivity(setup, CONFIG, UPath(tmp_path / "s.json"))
     assert not (tmp_path / "s.json").exists()

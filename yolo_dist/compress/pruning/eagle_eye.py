@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.budget import Budget, cost_of
 from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets
-from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
+from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.surgery import compact_cfg
 from yolo_dist.compress.pruning.ties import value_of_best

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_dist.compress.graph import ChannelGraph
-from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
+from yolo_dist.compress.importance import Importance
+from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.residual import ResidualBlock, residual_blocks
 from yolo_dist.darknet.cfg import Shortcut

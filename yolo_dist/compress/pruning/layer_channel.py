@@ -1,9 +1,10 @@
 """`slim`, then `layer` on what it leaves."""
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning import slim
 from yolo_dist.compress.pruning.layer import weakest_blocks
-from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
+from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 
 

@@ -1,9 +1,10 @@
 """`shortcut` with rounded layers, then `layer` on what it leaves."""
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.candidates import all_candidates
 from yolo_dist.compress.pruning.layer import weakest_blocks
-from yolo_dist.compress.pruning.method import DEFAULT_MULTIPLE, Importance, PruneConfig, method
+from yolo_dist.compress.pruning.method import DEFAULT_MULTIPLE, PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.shortcut import rounded
 from yolo_dist.compress.pruning.threshold import global_threshold, masks_from

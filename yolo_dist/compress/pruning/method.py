@@ -1,19 +1,17 @@
 """The pruning methods by name, and what all of them are asked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Self
 
-import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
-from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from yolo_dist.compress.graph import ChannelGraph, Scope
+from yolo_dist.compress.importance import MEASURES, Importance
+from yolo_dist.compress.importance.measure import MEASURE_OPTIONS
+from yolo_dist.compress.importance.measure import OPTIONS as OPTIONS_OF_MEASURE
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.config import Config
-
-Importance = Mapping[int, NDArray[np.float32]]
-"""Convolution → importance of each of its channels, float32 [C], ≥ 0."""
 
 DEFAULT_MULTIPLE = 32
 """Of which the methods that always round make their channel counts."""
@@ -24,6 +22,8 @@ class PruneConfig(Config):
 
     method: str = "normal"
     """Name of a registered method."""
+    importance: str = "gamma"
+    """Name of a registered measure of what a channel is worth."""
     percent: Annotated[float, Ge(0), Lt(1)] = 0.5
     """Share of the candidates to cut: channels, residual blocks, or both."""
     scope: Scope = "classic"
@@ -45,11 +45,13 @@ class PruneConfig(Config):
     candidates: Annotated[int, Ge(1)] = 50
     """Random shapes of which `eagle-eye` takes the best."""
     seed: Annotated[int, Ge(0)] = 0
-    """Seed of what is random: the shapes of `eagle-eye`."""
+    """Seed of what is random: the shapes of `eagle-eye`, importance `random`."""
     compensate: bool = True
     """Push the constant that a cut channel still emits into the layers that read it."""
     reestimate_images: Annotated[int, Ge(0)] = 0
     """Training images on which batch-norm statistics are measured anew after the cut; 0 leaves them."""
+    calibration_images: Annotated[int, Ge(1)] = 64
+    """Training images on which importance `taylor` takes gradients."""
     force: bool = False
     """Cut although the network is not sparse enough for it."""
 
@@ -60,13 +62,28 @@ class PruneConfig(Config):
             raise ValueError(f"unknown method; there are {', '.join(sorted(METHODS))}")
         return name
 
+    @field_validator("importance")
+    @classmethod
+    def _measured(cls, name: str) -> str:
+        if name not in MEASURES:
+            raise ValueError(f"unknown importance; there are {', '.join(sorted(MEASURES))}")
+        return name
+
+    @property
+    def needs_training_images(self) -> bool:
+        """Whether pruning reads images of the training split."""
+        return self.reestimate_images > 0 or "calibration_images" in OPTIONS_OF_MEASURE[self.importance]
+
     @model_validator(mode="after")
-    def _options_of_the_method(self) -> Self:
-        used = OPTIONS[self.method]
+    def _options_that_are_used(self) -> Self:
         fields = type(self).model_fields
-        given = {name for name in METHOD_OPTIONS if getattr(self, name) != fields[name].default}
-        if foreign := sorted(given - used):
-            raise ValueError(f"method {self.method} does not use {' and '.join(foreign)}; it uses {_listed(used)}")
+        for chosen, used, options in (
+            (f"method {self.method}", OPTIONS[self.method], METHOD_OPTIONS),
+            (f"importance {self.importance}", OPTIONS_OF_MEASURE[self.importance], MEASURE_OPTIONS),
+        ):
+            given = {name for name in options if getattr(self, name) != fields[name].default}
+            if foreign := sorted(given - used):
+                raise ValueError(f"{chosen} does not use {' and '.join(foreign)}; it uses {_listed(used)}")
         targets = [name for name in TARGETS if getattr(self, name) is not None]
         if len(targets) > 1:
             raise ValueError(f"{' and '.join(targets)} are one target too many; give one")

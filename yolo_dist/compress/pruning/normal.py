@@ -1,8 +1,9 @@
 """One global threshold on |γ| over convolutions that no shortcut ties (Liu et al. 2017, "Network Slimming")."""
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.candidates import plain_candidates
-from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
+from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.threshold import keep_from_threshold
 from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_first

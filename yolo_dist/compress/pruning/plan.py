@@ -25,6 +25,7 @@ class PrunePlan:
         channels: channels of each candidate convolution before.
         keep: channels of each candidate that stay, ascending.
         blocks: residual blocks that go altogether.
+        importance: the measure that the method went by.
     """
 
     method: str
@@ -33,6 +34,7 @@ class PrunePlan:
     channels: dict[int, int]
     keep: dict[int, tuple[int, ...]]
     blocks: tuple[ResidualBlock, ...] = ()
+    importance: str = "gamma"
 
     @classmethod
     def from_masks(cls, masks: Masks, *, method: str, percent: float, threshold: float | None) -> "PrunePlan":
@@ -72,6 +74,7 @@ class PrunePlan:
         """A JSON object; kept channels as lists of numbers."""
         return {
             "method": self.method,
+            "importance": self.importance,
             "percent": self.percent,
             "threshold": self.threshold,
             "layers": {

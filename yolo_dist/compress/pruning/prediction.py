@@ -1,12 +1,13 @@
 """What a cut would cost at several percents: a table before it, a sentence when it is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from yolo_dist.compress.importance import BatchLoss
 from yolo_dist.compress.pruning.method import OPTIONS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
-from yolo_dist.compress.pruning.prune import make_plan
+from yolo_dist.compress.pruning.prune import planner
 from yolo_dist.compress.pruning.trials import Outcome, Progress, TrialSetup, evaluate_plans
 from yolo_dist.errors import PruneError
 
@@ -38,6 +39,7 @@ def predict(
     workers: int = 0,
     progress: Progress | None = None,
     option: str = "cluster.workers",
+    calibration: Iterable[BatchLoss] = (),
 ) -> list[Prediction]:
     """What would be left without fine-tuning: of the network as it is (percent 0), of `asked`, and at other percents.
 
@@ -46,15 +48,17 @@ def predict(
         config: the request that `asked` answers; others are the same at another percent.
         asked: the plan that shall be carried out.
         workers, progress, option: see `evaluate_plans`.
+        calibration: see `make_plan`.
 
     Returns:
         That of the network as it is, then one a percent, ascending.
     """
+    plan_of = planner(setup.start.network, config, calibration)
     plans: dict[float, PrunePlan] = {}
     remarks: dict[float, str] = {}
     for percent in _other_percents(config, asked):
         try:
-            plans[percent] = make_plan(setup.start.network, config.model_copy(update={"percent": percent}))
+            plans[percent] = plan_of(config.model_copy(update={"percent": percent}))
         except PruneError as error:
             remarks[percent] = str(error)
     plans[asked.percent] = asked

@@ -1,22 +1,22 @@
 """From a network and a request to a smaller network and its proof."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import MEASURES, Basis, BatchLoss, Importance
 from yolo_dist.compress.pruning.carry_out import carry_out
 from yolo_dist.compress.pruning.layer_removal import Lineage
-from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
+from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, largest_difference, measure_change
 from yolo_dist.compress.pruning.readiness import Damage, check_ready
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.selection import Accuracy, Planner, select_plan
-from yolo_dist.compress.sparsity import absolute_gammas
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
 from yolo_dist.freed_memory import return_freed_memory
@@ -33,43 +33,52 @@ class Pruned:
     """Which layer of the network before each of its layers was."""
 
 
-def make_plan(network: Network, config: PruneConfig) -> PrunePlan:
+def make_plan(network: Network, config: PruneConfig, calibration: Iterable[BatchLoss] = ()) -> PrunePlan:
     """What a method would cut at a percent; nothing is changed.
 
+    Args:
+        network: what would be cut.
+        config: how much of it, and which of its channels first.
+        calibration: losses on training images, for importance `taylor`.
+
     Raises:
-        PruneError: weights are not finite, all γ are equal, or what the method itself raises.
+        PruneError: weights are not finite, all channels are equally important, or what importance and method raise.
     """
-    return planner(network)(config)
+    return planner(network, config, calibration)(config)
 
 
 def choose_plan(
-    network: Network, config: PruneConfig, image_size: tuple[int, int], accuracy: Accuracy | None = None
+    network: Network,
+    config: PruneConfig,
+    image_size: tuple[int, int],
+    accuracy: Accuracy | None = None,
+    calibration: Iterable[BatchLoss] = (),
 ) -> PrunePlan:
     """The plan that a request leads to: at its percent, towards its target, or the best of several; see `select_plan`.
 
     Raises:
-        PruneError: weights are not finite, all γ are equal, or the request cannot be met.
+        PruneError: as `make_plan`, or the request cannot be met.
     """
-    return select_plan(network, planner(network), config, image_size, accuracy)
+    return select_plan(network, planner(network, config, calibration), config, image_size, accuracy)
 
 
-def planner(network: Network) -> Planner:
-    """Plans for one network, whose graph and importances are computed once; see `prepare`."""
-    graph, importance = prepare(network)
-    return lambda config: METHODS[config.method](graph, importance, config)
+def planner(network: Network, config: PruneConfig, calibration: Iterable[BatchLoss] = ()) -> Planner:
+    """Plans for one network by the importance that `config` names; graph and importance are computed once."""
+    graph, importance = prepare(network, config.importance, Basis(config.seed, calibration))
+    return lambda request: replace(METHODS[request.method](graph, importance, request), importance=config.importance)
 
 
-def prepare(network: Network) -> tuple[ChannelGraph, Importance]:
-    """What planning needs of a network: its channel graph, and |γ| of every channel.
+def prepare(network: Network, measure: str = "gamma", basis: Basis | None = None) -> tuple[ChannelGraph, Importance]:
+    """What planning needs of a network: its channel graph, and the importance of every channel.
 
     Raises:
-        PruneError: weights are not finite, or all γ are equal.
+        PruneError: weights are not finite, or all channels are equally important.
     """
     graph = ChannelGraph.from_cfg(network.cfg)
     require_finite_weights(network)
-    gammas = absolute_gammas(network, list(graph.convolutions()))
-    _require_differences(gammas)
-    return graph, gammas
+    importance = MEASURES[measure](network, list(graph.convolutions()), basis or Basis())
+    _require_differences(importance, measure)
+    return graph, importance
 
 
 def require_finite_weights(network: Network) -> None:
@@ -83,12 +92,12 @@ def require_finite_weights(network: Network) -> None:
             raise PruneError(f"{network.cfg.place(index)} has weights that are not finite; train the network again")
 
 
-def _require_differences(importance: Importance) -> None:
+def _require_differences(importance: Importance, measure: str) -> None:
     values = np.concatenate(list(importance.values())) if importance else np.zeros(0)
     if len(values) and values.min() == values.max():
         raise PruneError(
-            f"all |γ| are {values.min():g}, so nothing tells channels apart; train the network first, with sparsity "
-            "or without"
+            f"importance {measure} is {values.min():g} for all channels, so nothing tells them apart; train the "
+            "network first, with sparsity or without, or choose another importance"
         )
 
 
@@ -100,6 +109,7 @@ def prune(
     training_batches: Iterable[Tensor] = (),
     accuracy: Accuracy | None = None,
     damage: Damage | None = None,
+    calibration: Iterable[BatchLoss] = (),
 ) -> Pruned:
     """Cut a network and prove the result.
 
@@ -111,13 +121,14 @@ def prune(
         training_batches: images for `config.reestimate_images`.
         accuracy: measures plans on a validation split, for `max_map_drop` and method eagle-eye.
         damage: says what a refused plan would have cost.
+        calibration: see `make_plan`.
 
     Raises:
         NotSparseEnough: see `check_ready`; not with `force`.
         LayerWouldVanish, PruneError: the method cannot meet the request.
         ProofError: masked and compact network disagree.
     """
-    plan = choose_plan(network, config, image_size, accuracy)
+    plan = choose_plan(network, config, image_size, accuracy, calibration)
     if not (config.force or config.measures_accuracy):
         check_ready(network, plan, damage)
     result = carry_out(network, plan, compensated=config.compensate)

@@ -1,8 +1,9 @@
 """`normal` with rounded layers: hardware likes channel counts that are multiples; nothing ever vanishes."""
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.candidates import plain_candidates
-from yolo_dist.compress.pruning.method import DEFAULT_MULTIPLE, Importance, PruneConfig, method
+from yolo_dist.compress.pruning.method import DEFAULT_MULTIPLE, PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.threshold import global_threshold, masks_from
 from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_first

@@ -8,8 +8,9 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.candidates import all_candidates
-from yolo_dist.compress.pruning.method import METHODS, Importance, PruneConfig
+from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.prediction import IMAGES, PERCENTS
 from yolo_dist.compress.pruning.ties import value_of_best

@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.candidates import all_candidates
-from yolo_dist.compress.pruning.method import Importance, PruneConfig, method
+from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.threshold import keep_from_threshold
 from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_first

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_dist.compress.graph import ChannelGraph
-from yolo_dist.compress.pruning.method import Importance
+from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.plan import Masks
 
 Kept = NDArray[np.bool_]
