@@ -66,8 +66,9 @@ def test_gamma_and_beta_give_the_spread_of_what_a_channel_emits(network: Network
     for layer in LAYERS:
         norm, module = batch_norm(network, layer), network.layers[layer]
         assert isinstance(module, Convolution)
-        for channel in range(len(norm.weight)):
-            response = norm.weight[channel].double() * drawn + norm.bias[channel].double()
+        parameters = zip(norm.weight.tolist(), norm.bias.tolist(), strict=True)
+        for channel, (scale, shift) in enumerate(parameters):
+            response = scale * drawn + shift
             assert values[layer][channel] == pytest.approx(float(module.activation(response).std()), rel=0.01, abs=1e-3)
     np.testing.assert_allclose(values[2], absolute_gammas(network, [2])[2], rtol=1e-4)  # linear: |γ| itself
 
