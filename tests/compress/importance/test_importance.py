@@ -82,7 +82,7 @@ def test_taylor_is_the_square_of_gamma_times_a_numerical_gradient(network: Netwo
     values = measured(network, "taylor", Basis(losses=[precise]))
     step = 1e-5
     for layer in LAYERS:
-        gamma = batch_norm(network, layer).weight
+        gamma = batch_norm(network, layer).weight.detach()
         for channel in range(len(gamma)):
             sides = []
             for sign in (1, -1):
@@ -91,7 +91,7 @@ def test_taylor_is_the_square_of_gamma_times_a_numerical_gradient(network: Netwo
                     sides.append(float(precise(network)))
                     gamma[channel] -= sign * step
             slope = (sides[0] - sides[1]) / (2 * step)
-            assert values[layer][channel] == pytest.approx((float(gamma[channel]) * slope) ** 2, rel=1e-3, abs=1e-12)
+            assert values[layer][channel] == pytest.approx((gamma[channel].item() * slope) ** 2, rel=1e-3, abs=1e-12)
 
 
 def test_taylor_needs_images_and_finite_gradients(network: Network) -> None:
