@@ -15,6 +15,7 @@ LAUNCH = Path(__file__).parents[1] / "launch"
 
 SAMPLES = {
     "bccd": ("bccd", "train", "val"),
+    "bccd-pruning": ("bccd", "train", "val"),
     "bdd100k": ("bdd100k", "train", "train"),
     "coco": ("coco", "train", "val"),
     "dior": ("dior", "train", "test"),
@@ -53,7 +54,18 @@ def test_the_recipe_of_a_mixture_passes_the_check_on_converted_data(shared_data:
     assert result.output.endswith("nothing wrong\n")
 
 
-@pytest.mark.parametrize("name", [*SAMPLES, "visdrone-coco"])
+def test_the_pruning_study_fine_tunes_every_cut_and_has_its_controls() -> None:
+    recipe = read_recipe(str(LAUNCH / "bccd-pruning.yaml"))
+    ids = [stage.id for stage in recipe.stages]
+    cuts = [stage.id for stage in recipe.stages if stage.kind == "prune"]
+    assert [name for name in cuts if f"{name}-tuned" not in ids] == []
+    assert {"base-longer", "scratch", "random", "dense"} <= set(ids)
+    assert {stage.method for stage in recipe.stages if stage.kind == "prune"} == {
+        *("normal", "regular", "slim", "eagle-eye")
+    }
+
+
+@pytest.mark.parametrize("name", sorted({*SAMPLES, "visdrone-coco"} - {"bccd-pruning"}))
 def test_a_recipe_trains_sparsifies_prunes_and_tunes(name: str) -> None:
     recipe = read_recipe(str(LAUNCH / f"{name}.yaml"))
     assert [stage.id for stage in recipe.stages] == ["base", "sparse", "pruned", "tuned"]
