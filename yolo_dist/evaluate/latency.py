@@ -16,7 +16,7 @@ from yolo_dist.evaluate.inference import Thresholds, inference
 from yolo_dist.evaluate.nms import non_maximum_suppression
 
 WARM_UP = 1
-FEWEST_REPEATS = 3
+FEWEST_REPEATS = 2
 FILTER_DIMENSIONS = 4
 
 
@@ -47,7 +47,7 @@ def network_latency_ms(
         image_size: (width, height) of the input in pixels.
         threads: torch's, restored afterwards.
         repeats: passes to measure.
-        seconds: time after which fewer repeats are enough, but at least three.
+        seconds: time after which fewer repeats are enough, but at least two.
     """
     width, height = image_size
     channels = network.cfg.net.channels
@@ -73,7 +73,7 @@ def nms_latency_ms(
         thresholds: those of `detect` by default.
         threads: torch's, restored afterwards.
         repeats: to measure.
-        seconds: time after which fewer repeats are enough, but at least three.
+        seconds: time after which fewer repeats are enough, but at least two.
     """
     limits = thresholds or Thresholds()
 
