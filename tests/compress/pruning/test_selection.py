@@ -31,7 +31,7 @@ def selected(network: Network, accuracy: Accuracy | None = None, **request: Any)
 
 
 def kept_share(plan: PrunePlan) -> float:
-    return sum(map(len, plan.keep.values())) / sum(plan.channels.values())
+    return sum(map(len, plan.keep.values())) / sum(plan.channels.values()) if plan.channels else 1.0
 
 
 def sizes(network: Network, plan: PrunePlan) -> tuple[int, int]:
@@ -85,6 +85,18 @@ def test_the_hardest_cut_that_keeps_accuracy(network: Network) -> None:
     assert kept_share(plan) == pytest.approx(0.7, abs=1 / 72)
     assert kept_share(plan) >= 0.7 - 1e-9
     assert len(asked) < 14
+
+
+def test_the_drop_counts_from_the_network_as_it_is(network: Network) -> None:
+    """`slim` cuts a channel even at percent 0; that loss is part of the drop."""
+    asked: list[PrunePlan] = []
+
+    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
+        asked.extend(plans)
+        return [kept_share(plan) for plan in plans]
+
+    selected(network, accuracy, method="slim", max_map_drop=0.3)
+    assert asked[0].channels == {}
 
 
 def test_a_network_that_keeps_its_accuracy_is_cut_until_a_layer_would_vanish(network: Network) -> None:

@@ -9,7 +9,7 @@ from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
-from yolo_dist.compress.residual import ResidualBlock, residual_blocks
+from yolo_dist.compress.residual import ResidualBlock, block_of, residual_blocks
 from yolo_dist.darknet.cfg import Shortcut
 from yolo_dist.errors import PruneError
 
@@ -64,6 +64,7 @@ def weakest_blocks(
 
 
 def _why_none(graph: ChannelGraph) -> str:
-    if any(isinstance(layer, Shortcut) for layer in graph.cfg.layers):
-        return "no shortcut here spans a block that can go: others read from inside it, or it has an activation"
+    for index, layer in enumerate(graph.cfg.layers):
+        if isinstance(layer, Shortcut):
+            return f"no shortcut here closes a block that can go; {graph.cfg.name_of(index)}: {block_of(graph, index)}"
     return "this network has no shortcuts, so no layer can go without changing what the next one reads"

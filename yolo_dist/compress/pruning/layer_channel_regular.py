@@ -6,9 +6,8 @@ from yolo_dist.compress.pruning.candidates import all_candidates
 from yolo_dist.compress.pruning.layer import weakest_blocks
 from yolo_dist.compress.pruning.method import DEFAULT_MULTIPLE, PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
-from yolo_dist.compress.pruning.shortcut import rounded
 from yolo_dist.compress.pruning.threshold import global_threshold, masks_from
-from yolo_dist.compress.pruning.ties import first_decides
+from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_first
 
 
 @method("layer-channel-regular", "percent", "round_to", "shortcuts")
@@ -21,7 +20,7 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     candidates = all_candidates(graph, config)
     threshold = global_threshold(importance, candidates, config.percent)
     kept = first_decides(graph, masks_from(importance, candidates, threshold)) | graph.frozen
-    kept = rounded(graph, kept, importance, config.round_to or DEFAULT_MULTIPLE)
+    kept = round_up(graph, kept, value_of_first(graph, importance), config.round_to or DEFAULT_MULTIPLE)
     channels = PrunePlan.from_channels(
         graph, kept, candidates, method=config.method, percent=config.percent, threshold=threshold
     )

@@ -90,7 +90,7 @@ def _mildest(
 
 def _hardest(planner: Planner, config: PruneConfig, drop: float, accuracy: Accuracy) -> PrunePlan:
     """The plan of the largest percent at which mAP50 is no more than `drop` below that of the uncut network."""
-    uncut = planner(_at(config, 0))
+    uncut = PrunePlan.from_masks({}, method=config.method, percent=0, threshold=None)  # slim cuts even at percent 0
     floor = accuracy([uncut])[0] - drop
 
     def lost(thousandths: int) -> bool:

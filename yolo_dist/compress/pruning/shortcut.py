@@ -1,8 +1,5 @@
 """One global threshold over tied convolutions too: the first one of a group speaks for all of it."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.candidates import all_candidates
@@ -23,12 +20,7 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     candidates = all_candidates(graph, config)
     threshold, kept = keep_from_threshold(graph, importance, candidates, config.percent, first_decides)
     if config.round_to:
-        kept = rounded(graph, kept, importance, config.round_to)
+        kept = round_up(graph, kept, value_of_first(graph, importance), config.round_to)
     return PrunePlan.from_channels(
         graph, kept, candidates, method="shortcut", percent=config.percent, threshold=threshold
     )
-
-
-def rounded(graph: ChannelGraph, kept: NDArray[np.bool_], importance: Importance, multiple: int) -> NDArray[np.bool_]:
-    """Every set of channels up to a multiple, the largest |γ| of its first convolution first, bool [channels]."""
-    return round_up(graph, kept, value_of_first(graph, importance), multiple)
