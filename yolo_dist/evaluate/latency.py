@@ -53,7 +53,7 @@ def network_latency_ms(
     channels = network.cfg.net.channels
     image = torch.rand(1, channels, height, width).to(memory_format=torch.channels_last)
     with _as_deployed(network) as measured, inference(measured), computing_threads(threads):
-        return _median_ms(lambda: measured(image), repeats, seconds)
+        return median_ms(lambda: measured(image), repeats, seconds)
 
 
 def nms_latency_ms(
@@ -83,7 +83,7 @@ def nms_latency_ms(
 
     with _as_deployed(network) as measured, inference(measured), computing_threads(threads):
         raws = measured(image.cpu().float().div(255))
-        return _median_ms(lambda: decode_and_suppress(raws), repeats, seconds)
+        return median_ms(lambda: decode_and_suppress(raws), repeats, seconds)
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def computing_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _median_ms(work: Callable[[], object], repeats: int, seconds: float) -> float:
+def median_ms(work: Callable[[], object], repeats: int, seconds: float) -> float:
     for _ in range(WARM_UP):
         work()
     times: list[float] = []

@@ -1,0 +1,98 @@
+"""What pruning, each of its methods and sparse training are worth: a recipe run with several seeds, then measured.
+
+Run: python benchmarks/pruning_study.py launch/bccd-pruning.yaml --seeds 3
+Interrupted, the same command goes on where it stopped. With `--measure` it trains nothing and measures what is there.
+"""
+
+import argparse
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from measure import publish_result
+
+from yolo_dist import pipeline
+from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.darknet.shapes import count_macs, count_parameters
+from yolo_dist.evaluate.latency import median_ms, network_latency_ms
+from yolo_dist.recipe import Recipe, read_recipe
+from yolo_dist.storage import location
+
+DECIDING = ("small-tuned", "dense-tuned", "random-tuned", "scratch", "base-longer")
+"""Stages that every seed repeats, with those they start from; the others are run with the first seed alone."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", help="YAML file of a recipe")
+    parser.add_argument("overrides", nargs="*", help="such as shards=data/bccd or cluster.workers=2")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--measure", action="store_true", help="measure what is there, train nothing")
+    arguments = parser.parse_intermixed_args()
+    seeds = range(arguments.first_seed, arguments.seeds)
+    recipes = [with_seed(read_recipe(arguments.recipe, arguments.overrides), seed) for seed in seeds]
+    if not arguments.measure:
+        for recipe in recipes:
+            pipeline.run(recipe, arguments.recipe)
+    rows = [row for seed, recipe in zip(seeds, recipes, strict=True) for row in measured(recipe, seed)]
+    content = {"recipe": arguments.recipe, "rows": rows}
+    print(f"written to {publish_result(f'pruning-study-{Path(arguments.recipe).stem}', content)}")
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe under a name and with a seed of its own; of the stages all with seed 0, else the deciding ones."""
+    needed: set[str | None] = {stage.id for stage in recipe.stages} if seed == 0 else set(DECIDING)
+    stages = []
+    for stage in reversed(recipe.stages):
+        origin = recipe.start_of(stage)
+        if stage.id in needed:
+            needed.add(origin)
+            stages.append(stage.model_copy(update={"seed": seed, "from_": origin}))
+    update = {"name": f"{recipe.name}-{seed}", "seed": seed, "stages": tuple(reversed(stages))}
+    return recipe.model_copy(update=update)
+
+
+def measured(recipe: Recipe, seed: int) -> Iterator[dict[str, Any]]:
+    """Accuracy, size and latency of each stage of a run that is there."""
+    folder = location(recipe.storage) / recipe.name / "stages"
+    for stage in recipe.stages:
+        if not (folder / stage.id).exists():
+            print(f"{recipe.name}: {stage.id} is missing")
+            continue
+        bundle = open_bundle(folder / stage.id)
+        cfg = bundle.network.cfg
+        yield {
+            "seed": seed,
+            "stage": stage.id,
+            "map50": round(bundle.metrics["map50"], 4),
+            "map": round(bundle.metrics["map"], 4),
+            "parameters": count_parameters(cfg),
+            "macs": count_macs(cfg, bundle.image_size),
+            "weight_bytes": (folder / stage.id / "weights").stat().st_size,
+            "torch_ms": round(network_latency_ms(bundle.network, bundle.image_size, repeats=50), 3),
+            "onnxruntime_ms": round(onnxruntime_latency_ms(bundle), 3),
+        }
+
+
+def onnxruntime_latency_ms(bundle: Bundle) -> float:
+    """Median time of one image in ONNX Runtime, one thread, float32, the network alone."""
+    width, height = bundle.image_size
+    image = torch.rand(1, bundle.network.cfg.net.channels, height, width)
+    exported = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter by tracing is old, but folds and needs no onnxscript
+        torch.onnx.export(bundle.network.eval(), (image,), exported, dynamo=False, input_names=["image"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(exported.getvalue(), options, providers=["CPUExecutionProvider"])
+    feed = {"image": image.numpy()}
+    return median_ms(lambda: session.run(None, feed), repeats=50, seconds=3.0)
+
+
+if __name__ == "__main__":
+    main()
