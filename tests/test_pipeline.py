@@ -13,14 +13,17 @@ import yaml
 
 from yolo_dist import pipeline
 from yolo_dist.bundle import open_bundle, read_record
+from yolo_dist.compress.pruning import make_plan
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
+from yolo_dist.data.shards import open_split
 from yolo_dist.errors import ConfigError, ProofError
 from yolo_dist.inputs import check
 from yolo_dist.pipeline import StageResult, run
-from yolo_dist.recipe import Recipe, make_recipe
+from yolo_dist.recipe import PruneStage, Recipe, make_recipe
 from yolo_dist.stages import StageContext, train_stage
 from yolo_dist.storage import location
+from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.config import TrainConfig
 
 FIELDS = ["id", "kind", "map", "map50", "parameters", "macs", "weight_bytes", "latency_ms", "seconds", "cached"]
@@ -114,6 +117,18 @@ def test_a_run_leaves_the_files_that_its_folder_promises_and_nothing_of_its_work
     ]
 
 
+def test_a_prune_stage_goes_by_the_importance_that_the_recipe_names(folder: Path) -> None:
+    values = recipe(folder, "pruned.importance=taylor", "pruned.calibration_images=5", "pruned.percent=0.3")
+    run(values)
+    plan = json.loads(stage_file(folder, "pruned", "plan.json").read_text())
+    start = open_bundle(stage_file(folder, "base", ""))
+    losses = calibration_losses(open_split(folder / "shards", "train"), tiny.SIZE, 5)
+    stage = values.stages[1]
+    assert isinstance(stage, PruneStage)
+    assert plan == make_plan(start.network, stage.settings(), losses).as_json()
+    assert plan["importance"] == "taylor"
+
+
 def test_the_recipe_in_the_run_folder_runs_again_from_the_cache(done: Path) -> None:
     written = yaml.safe_load((done / "runs" / "tiny" / "recipe.yaml").read_text())
     assert redone(run(make_recipe(written, "recipe.yaml"))) == []
@@ -155,6 +170,7 @@ def test_a_second_run_does_no_work_and_says_so(
     [
         pytest.param(["tuned.epochs=2"], ["tuned"], id="the last stage"),
         pytest.param(["pruned.percent=0.4"], ["pruned", "tuned"], id="the middle"),
+        pytest.param(["pruned.importance=random"], ["pruned", "tuned"], id="what channels are worth"),
         pytest.param(["base.epochs=2"], ["base", "pruned", "tuned"], id="the first stage"),
         pytest.param(["seed=1"], ["base", "pruned", "tuned"], id="the first weights"),
         pytest.param(["image_size=96"], ["base", "pruned", "tuned"], id="the input's size"),

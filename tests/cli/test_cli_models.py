@@ -83,12 +83,32 @@ def test_prune_writes_a_bundle_with_its_plan_and_proof(folder: Path) -> None:
     assert out.endswith(f"saved to {folder}/pruned\n")
 
 
+def test_prune_cuts_what_the_chosen_importance_says(folder: Path) -> None:
+    """Taylor reads the training split; chance cuts other channels for another seed."""
+    words = ["prune", "--model", folder / "bundle", "--shards", folder / "shards", "--percent", "0.3", "--force"]
+    plans = []
+    for number, options in enumerate(
+        (["taylor"], ["taylor"], ["random"], ["random", "--seed", "1"], ["gamma-beta"], ["l1"], ["l2"])
+    ):
+        done(*words, "--out", folder / f"out{number}", "--importance", *options)
+        plans.append(json.loads((folder / f"out{number}" / "plan.json").read_text()))
+        assert plans[-1]["importance"] == options[0]
+    assert plans[0] == plans[1]
+    assert len({json.dumps(plan["layers"]) for plan in plans[1:]}) == 6
+    shutil.rmtree(folder / "shards" / "train")
+    done(*words, "--out", folder / "without", "--importance", "random")
+    (error,) = refused(*words, "--out", folder / "never", "--importance", "taylor")
+    assert error.startswith(f"{folder}/shards: split 'train' is not converted")
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
         (["--percent", "1"], "options: percent: Input should be less than 1 (got 1.0)"),
         (["--method", "magic"], "options: method: "),
         (["--scope", "all"], "options: scope: "),
+        (["--importance", "weight"], "options: importance: unknown importance; there are gamma, gamma-beta, "),
+        (["--seed", "-1"], "options: seed: "),
         (["--percent", "0.5"], "percent 0.5 would cut"),
         (["--percent", "0.99", "--force"], "layer 0 would keep 0 of 8 channels at percent 0.99; the largest percent"),
     ],

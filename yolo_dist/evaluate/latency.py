@@ -119,6 +119,7 @@ def computing_threads(count: int) -> Iterator[None]:
 
 
 def median_ms(work: Callable[[], object], repeats: int, seconds: float) -> float:
+    """Median milliseconds of `work`, after a warm-up; fewer repeats, but two, once `seconds` have passed."""
     for _ in range(WARM_UP):
         work()
     times: list[float] = []

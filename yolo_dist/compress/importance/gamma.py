@@ -44,5 +44,6 @@ def _spread(network: Network, layer: int) -> NDArray[np.float32]:
     assert isinstance(convolution, Convolution)
     scale, shift = norm.weight.double().cpu(), norm.bias.double().cpu()
     emitted = convolution.activation(torch.outer(scale, NODES) + shift[:, None])
+    emitted -= emitted[:, len(NODES) // 2, None].clone()  # less act(β), so that no rounding is left where γ is 0
     varying = emitted - (emitted @ WEIGHTS)[:, None]
     return (varying.square() @ WEIGHTS).sqrt().float().numpy()  # type: ignore[no-any-return]

@@ -33,19 +33,17 @@ Measure = Callable[[Network, Sequence[int], Basis], Importance]
 """Importance of the channels of some batch-normalised convolutions; the network stays as it is."""
 
 MEASURES: dict[str, Measure] = {}
-OPTIONS: dict[str, frozenset[str]] = {}
-"""Measure → those of `MEASURE_OPTIONS` that it uses."""
-
-MEASURE_OPTIONS = frozenset({"calibration_images"})
-"""Keys of a configuration that only some measures use."""
+CALIBRATED: set[str] = set()
+"""Measures that go by the losses on calibration batches."""
 
 
-def measure(name: str, *options: str) -> Callable[[Measure], Measure]:
-    """Register a measure under its name in recipes, with the keys of the configuration that only some use."""
+def measure(name: str, *, calibrated: bool = False) -> Callable[[Measure], Measure]:
+    """Register a measure under its name in recipes; `calibrated` if it needs `Basis.losses`."""
 
     def register(function: Measure) -> Measure:
         MEASURES[name] = function
-        OPTIONS[name] = frozenset(options)
+        if calibrated:
+            CALIBRATED.add(name)
         return function
 
     return register

@@ -15,7 +15,7 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
 
 
-@measure("taylor", "calibration_images")
+@measure("taylor", calibrated=True)
 def taylor(network: Network, layers: Sequence[int], basis: Basis) -> Importance:
     """Mean over calibration batches of (γ·∂L/∂γ)².
 

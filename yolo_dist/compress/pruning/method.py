@@ -1,15 +1,13 @@
 """The pruning methods by name, and what all of them are asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import field_validator, model_validator
 
 from yolo_dist.compress.graph import ChannelGraph, Scope
-from yolo_dist.compress.importance import MEASURES, Importance
-from yolo_dist.compress.importance.measure import MEASURE_OPTIONS
-from yolo_dist.compress.importance.measure import OPTIONS as OPTIONS_OF_MEASURE
+from yolo_dist.compress.importance import CALIBRATED, MEASURES, Importance
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.config import Config
 
@@ -72,18 +70,19 @@ class PruneConfig(Config):
     @property
     def needs_training_images(self) -> bool:
         """Whether pruning reads images of the training split."""
-        return self.reestimate_images > 0 or "calibration_images" in OPTIONS_OF_MEASURE[self.importance]
+        return self.reestimate_images > 0 or self.importance in CALIBRATED
 
     @model_validator(mode="after")
     def _options_that_are_used(self) -> Self:
         fields = type(self).model_fields
-        for chosen, used, options in (
-            (f"method {self.method}", OPTIONS[self.method], METHOD_OPTIONS),
-            (f"importance {self.importance}", OPTIONS_OF_MEASURE[self.importance], MEASURE_OPTIONS),
-        ):
-            given = {name for name in options if getattr(self, name) != fields[name].default}
-            if foreign := sorted(given - used):
-                raise ValueError(f"{chosen} does not use {' and '.join(foreign)}; it uses {_listed(used)}")
+        given = {name for name, field in fields.items() if getattr(self, name) != field.default}
+        used = OPTIONS[self.method]
+        if foreign := sorted(given & METHOD_OPTIONS - used):
+            raise ValueError(f"method {self.method} does not use {' and '.join(foreign)}; it uses {_listed(used)}")
+        if "calibration_images" in given and self.importance not in CALIBRATED:
+            raise ValueError(
+                f"importance {self.importance} does not use calibration_images; {_listed(CALIBRATED)} does"
+            )
         targets = [name for name in TARGETS if getattr(self, name) is not None]
         if len(targets) > 1:
             raise ValueError(f"{' and '.join(targets)} are one target too many; give one")
@@ -126,5 +125,5 @@ def method(name: str, *options: str) -> Callable[[Method], Method]:
     return register
 
 
-def _listed(names: frozenset[str]) -> str:
+def _listed(names: Collection[str]) -> str:
     return ", ".join(sorted(names)) or "none of these"

@@ -28,10 +28,11 @@ def check_ready(network: Network, plan: PrunePlan, damage: Damage | None = None)
     if lost > PRUNABLE_SHARE:
         ready = prunable_share(np.concatenate(list(gammas.values())))
         told = f"; {damage(plan)}" if damage else ""
+        measure = "" if plan.importance == "gamma" else " by importance gamma"
         raise NotSparseEnough(
             f"percent {plan.percent:g} would cut {lost:.1%} of the summed |γ|, and accuracy falls far beyond "
-            f"{PRUNABLE_SHARE:.0%}{told}; the network is ready to percent {np.floor(ready * 100) / 100:g}: train it "
-            "sparser (sparsity.budget), cut less, or force it (--force, force: true) and fine-tune"
+            f"{PRUNABLE_SHARE:.0%}{told}; the network is ready to percent {np.floor(ready * 100) / 100:g}{measure}: "
+            "train it sparser (sparsity.budget), cut less, or force it (--force, force: true) and fine-tune"
         )
 
 
