@@ -5,7 +5,7 @@ Interrupted, the same command goes on where it stopped. With `--measure` it trai
 """
 
 import argparse
-import io
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from measure import publish_result
 
 from yolo_dist import pipeline
-from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.bundle import WEIGHTS_FILE, Bundle, open_bundle
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.evaluate.latency import median_ms, network_latency_ms
 from yolo_dist.recipe import Recipe, read_recipe
@@ -65,15 +65,16 @@ def measured(recipe: Recipe, seed: int) -> Iterator[dict[str, Any]]:
             print(f"{recipe.name}: {stage.id} is missing")
             continue
         bundle = open_bundle(folder / stage.id)
-        cfg = bundle.network.cfg
+        cfg, metrics = bundle.network.cfg, bundle.metrics
+        assert metrics is not None
         yield {
             "seed": seed,
             "stage": stage.id,
-            "map50": round(bundle.metrics["map50"], 4),
-            "map": round(bundle.metrics["map"], 4),
+            "map50": round(metrics["map50"], 4),
+            "map": round(metrics["map"], 4),
             "parameters": count_parameters(cfg),
             "macs": count_macs(cfg, bundle.image_size),
-            "weight_bytes": (folder / stage.id / "weights").stat().st_size,
+            "weight_bytes": (folder / stage.id / WEIGHTS_FILE).stat().st_size,
             "torch_ms": round(network_latency_ms(bundle.network, bundle.image_size, repeats=50), 3),
             "onnxruntime_ms": round(onnxruntime_latency_ms(bundle), 3),
         }
@@ -83,13 +84,13 @@ def onnxruntime_latency_ms(bundle: Bundle) -> float:
     """Median time of one image in ONNX Runtime, one thread, float32, the network alone."""
     width, height = bundle.image_size
     image = torch.rand(1, bundle.network.cfg.net.channels, height, width)
-    exported = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter by tracing is old, but folds and needs no onnxscript
-        torch.onnx.export(bundle.network.eval(), (image,), exported, dynamo=False, input_names=["image"])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(exported.getvalue(), options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter by tracing is old, but folds and needs no onnxscript
+        path = f"{folder}/network.onnx"
+        torch.onnx.export(bundle.network.eval(), (image,), path, dynamo=False, input_names=["image"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     feed = {"image": image.numpy()}
     return median_ms(lambda: session.run(None, feed), repeats=50, seconds=3.0)
 

@@ -1,8 +1,8 @@
 """A model at rest: a folder with `model.cfg`, `model.weights` and `bundle.json`, one unit.
 
-cfg and weights are Darknet's own formats. The record holds the class names, the input size, the hash of both files,
-the bundle it came from and the stage that made it. A bundle whose hashes do not match is refused; nothing in it is
-ever unpickled.
+cfg and weights are Darknet's own formats; a quantised network has `quantization.safetensors` beside them. The record
+holds the class names, the input size, the hash of every file, the bundle it came from and the stage that made it. A
+bundle whose hashes do not match is refused; nothing in it is ever unpickled.
 """
 
 import hashlib
@@ -15,11 +15,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
+from yolo_dist.compress.quantization import QuantizedNetwork
+from yolo_dist.compress.quantization.record import load_quantization, save_quantization
 from yolo_dist.config import STRIDE_LIMIT, ImageSize
 from yolo_dist.darknet.cfg import Cfg, Yolo, format_cfg, parse_cfg, read_cfg
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import load_weights, save_weights
-from yolo_dist.errors import BundleCorrupt, BundleQuantized, CfgError, ConfigError, ModelError
+from yolo_dist.errors import BundleCorrupt, CfgError, ConfigError, ModelError, QuantizationError
 from yolo_dist.object_store import persistently
 from yolo_dist.storage import Url, local_copy, location, publish_folder, sha256
 
@@ -98,13 +100,17 @@ class Bundle:
         )
 
     def write(self, folder: Path) -> "Bundle":
-        """Write the bundle's three files into an existing local folder; the saved bundle has its fingerprint."""
+        """Write the bundle's files into an existing local folder; the saved bundle has its fingerprint."""
         (folder / CFG_FILE).write_text(format_cfg(self.network.cfg.with_size(self.image_size)))
         save_weights(self.network, folder / WEIGHTS_FILE)
+        names = [CFG_FILE, WEIGHTS_FILE]
+        if isinstance(self.network, QuantizedNetwork):
+            save_quantization(self.network, folder / QUANTIZATION_FILE)
+            names.append(QUANTIZATION_FILE)
         record = BundleRecord(
             classes=self.classes,
             image_size=self.image_size,
-            sha256={name: sha256(UPath(folder / name)) for name in (CFG_FILE, WEIGHTS_FILE)},
+            sha256={name: sha256(UPath(folder / name)) for name in names},
             parent=self.parent,
             stage=self.stage,
             metrics=self.metrics,
@@ -146,15 +152,11 @@ def open_bundle(url: Url) -> Bundle:
     Raises:
         BundleCorrupt: a file is missing or does not match its hash, or the record names other classes than the network
             has; names the file.
-        BundleQuantized: its weights belong to a quantised network.
     """
     record, fingerprint = read_record(url)
-    if QUANTIZATION_FILE in record.sha256:
-        raise BundleQuantized(
-            f"{url}: is quantised, so its weights are not those of a float network; take the bundle it was made from"
-        )
     with local_copy(location(url)) as folder:
-        for name in (CFG_FILE, WEIGHTS_FILE):
+        quantized = QUANTIZATION_FILE in record.sha256
+        for name in (CFG_FILE, WEIGHTS_FILE, *[QUANTIZATION_FILE] * quantized):
             _check(folder, name, record.sha256.get(name, "none"), str(url))
         network = Network(parse_cfg((folder / CFG_FILE).read_text(), f"{url}/{CFG_FILE}"))
         if (heads := _head_classes(network.cfg)) != {len(record.classes)}:
@@ -163,6 +165,8 @@ def open_bundle(url: Url) -> Bundle:
                 f"{' and '.join(map(str, sorted(heads))) or 'none'}; copy the whole bundle again"
             )
         load_weights(network, folder / WEIGHTS_FILE)
+        if quantized:
+            network = _quantized(network, folder / QUANTIZATION_FILE, str(url))
     return Bundle(
         network,
         record.classes,
@@ -229,6 +233,13 @@ def require_classes(bundle: Bundle, classes: tuple[str, ...], source: str) -> No
             "take the model made for this dataset, or convert with the model's card"
         ],
     )
+
+
+def _quantized(network: Network, path: Path, url: str) -> QuantizedNetwork:
+    try:
+        return load_quantization(network, path, f"{url}/{QUANTIZATION_FILE}")
+    except QuantizationError as error:
+        raise BundleCorrupt(f"{error}; copy the whole bundle again") from None
 
 
 def _net_size(cfg: Cfg, source: str) -> tuple[int, int]:

@@ -13,8 +13,11 @@ YoloDistError              the work failed: exit 1
 │   │   ├── CfgError           file, line, key
 │   │   ├── WeightsMismatch    floats expected and found, layer reached
 │   │   ├── BundleCorrupt      bundle and the file that does not match
-│   │   ├── BundleQuantized    bundle whose numbers belong to a quantised network
 │   │   └── NonFiniteOutput    weights that make no sense
+│   ├── QuantizationError
+│   │   ├── NotCalibrated      a quantised network without ranges
+│   │   ├── AlreadyQuantized   a network that would be quantised twice
+│   │   └── NotExportable      layer, and the setting that a format cannot express
 │   └── PruneError
 │       ├── LayerWouldVanish   layer, largest percent that works
 │       └── NotSparseEnough    predicted damage, how to train sparser or force
@@ -99,12 +102,24 @@ class BundleCorrupt(ModelError):
     """A bundle's files do not match its record."""
 
 
-class BundleQuantized(ModelError):
-    """A bundle holds a quantised network where a float one is needed."""
-
-
 class NonFiniteOutput(ModelError):
     """A network gives NaN or infinity on an image."""
+
+
+class QuantizationError(InputError):
+    """A network cannot be quantised as asked."""
+
+
+class NotCalibrated(QuantizationError):
+    """A quantised network whose activations have no ranges."""
+
+
+class AlreadyQuantized(QuantizationError):
+    """A network would be quantised a second time."""
+
+
+class NotExportable(QuantizationError):
+    """A format has no way to express a network; names the layer or setting."""
 
 
 class PruneError(InputError):

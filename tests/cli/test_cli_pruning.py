@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from command_line import done, refused
 from small_networks import random_network
 
 from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.compress.quantization import QuantizationConfig, calibrate, quantize
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.cfg import Convolutional, Shortcut, Yolo
 from yolo_dist.darknet.network import Network
@@ -124,12 +126,12 @@ def test_weights_that_are_no_numbers_are_refused_by_layer(folder: Path) -> None:
 
 
 def test_a_quantised_bundle_is_refused(folder: Path) -> None:
-    record = folder / "residual" / "bundle.json"
-    content = json.loads(record.read_text())
-    content["sha256"]["quantization.safetensors"] = "0" * 64
-    record.write_text(json.dumps(content))
-    (error,) = refused(*words(folder), "--force")
-    assert error.startswith(f"{folder}/residual: is quantised")
+    bundle = open_bundle(folder / "residual")
+    network = quantize(bundle.network, QuantizationConfig())
+    calibrate(network, [torch.rand(1, 3, 64, 64)], "minmax")
+    replace(bundle, network=network).save(folder / "int8")
+    (error,) = refused(*words(folder, "int8"), "--force")
+    assert error.startswith("a quantised network cannot be pruned; prune the float bundle it was made from")
     assert not (folder / "pruned").exists()
 
 

@@ -17,8 +17,9 @@ from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels,
 from yolo_dist.compress.pruning.readiness import Damage, check_ready
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.selection import Accuracy, Planner, select_plan
+from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.darknet.network import Network
-from yolo_dist.errors import PruneError
+from yolo_dist.errors import AlreadyQuantized, PruneError
 from yolo_dist.freed_memory import return_freed_memory
 
 
@@ -73,7 +74,10 @@ def prepare(network: Network, measure: str = "gamma", basis: Basis | None = None
 
     Raises:
         PruneError: weights are not finite, or all channels are equally important.
+        AlreadyQuantized: the network is quantised.
     """
+    if isinstance(network, QuantizedNetwork):
+        raise AlreadyQuantized("a quantised network cannot be pruned; prune the float bundle it was made from")
     graph = ChannelGraph.from_cfg(network.cfg)
     require_finite_weights(network)
     importance = MEASURES[measure](network, list(graph.convolutions()), basis or Basis())

@@ -1,0 +1,14 @@
+"""Quantisation: trained or calibrated, simulated exactly as integers compute."""
+
+from yolo_dist.compress.quantization.calibration import calibrate
+from yolo_dist.compress.quantization.config import QuantizationConfig, QuantizeConfig, QuantizedTrainingConfig
+from yolo_dist.compress.quantization.network import QuantizedNetwork, quantize
+
+__all__ = [
+    "QuantizationConfig",
+    "QuantizeConfig",
+    "QuantizedNetwork",
+    "QuantizedTrainingConfig",
+    "calibrate",
+    "quantize",
+]

@@ -1,0 +1,67 @@
+"""Calibration: the ranges of activations, measured on images while nothing is quantised."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from yolo_dist.compress.quantization.activations import ActivationQuantizer
+from yolo_dist.compress.quantization.network import QuantizedNetwork
+from yolo_dist.compress.quantization.ranges import (
+    Histogram,
+    MinMax,
+    MovingAverage,
+    RangeMeasure,
+    RangeObserver,
+    least_error,
+    without_extremes,
+)
+from yolo_dist.errors import NotCalibrated
+
+
+@torch.no_grad()
+def calibrate(network: QuantizedNetwork, batches: Iterable[Tensor], measure: RangeMeasure) -> None:
+    """Give every activation of a network its range.
+
+    Args:
+        network: its mode stays; batch norms use their running statistics.
+        batches: of images, float [B, C, H, W] in 0..1.
+        measure: how ranges follow from what is seen. `percentile` and `mse` see the images twice.
+
+    Raises:
+        NotCalibrated: there is no image.
+    """
+    images = list(batches)
+    if not images:
+        raise NotCalibrated("ranges are measured on images, and there are none; set calibration_images")
+    quantizers = [quantizer for _, quantizer in network.quantizers()]
+    rough = MovingAverage if measure == "moving-average" else MinMax
+    _observe(network, images, quantizers, [rough() for _ in quantizers])
+    if measure in ("percentile", "mse"):
+        choices = [without_extremes if measure == "percentile" else least_error(q.lay) for q in quantizers]
+        histograms = [
+            Histogram(q.low.cpu(), q.high.cpu(), choice) for q, choice in zip(quantizers, choices, strict=True)
+        ]
+        _observe(network, images, quantizers, histograms)
+
+
+def _observe(
+    network: QuantizedNetwork,
+    batches: Sequence[Tensor],
+    quantizers: Sequence[ActivationQuantizer],
+    observers: Sequence[RangeObserver],
+) -> None:
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    for quantizer, observer in zip(quantizers, observers, strict=True):
+        quantizer.active, quantizer.watch = False, observer.observe
+    try:
+        for images in batches:
+            network(images)
+    finally:
+        for quantizer in quantizers:
+            quantizer.active, quantizer.watch = True, None
+        for module in training:
+            module.training = True
+    for quantizer, observer in zip(quantizers, observers, strict=True):
+        quantizer.set_range(*observer.range())
