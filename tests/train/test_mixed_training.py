@@ -47,7 +47,7 @@ def test_shares_of_workers_have_the_loss_of_the_whole_batch(mixture: Mixture) ->
         trainer = Trainer(without_batch_norm(), mixture, training(), SIZE, Workers(rank=rank), threads=0)
         trainer.loader.world_size = size
         trainer.loss.sum_over_workers = lambda own: counts[0] if counts else own
-        return trainer._loss(next(iter(trainer.loader.batches(0))), 4, 0.5).terms
+        return trainer._loss(next(iter(trainer.loader.batches(0))), 4, 3).terms
 
     matches = torch.zeros(2)
     alone = Trainer(without_batch_norm(), mixture, training(), SIZE, threads=0)
@@ -57,7 +57,7 @@ def test_shares_of_workers_have_the_loss_of_the_whole_batch(mixture: Mixture) ->
         return own
 
     alone.loss.sum_over_workers = noted
-    whole = alone._loss(next(iter(alone.loader.batches(0))), 4, 0.5).terms
+    whole = alone._loss(next(iter(alone.loader.batches(0))), 4, 3).terms
     shares = [terms(rank, 3, [matches]) for rank in range(3)]
     torch.testing.assert_close(torch.stack(shares).sum(dim=0), whole, rtol=1e-5, atol=1e-6)
 

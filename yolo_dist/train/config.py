@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Gt
 from pydantic import Field, model_validator
 
+from yolo_dist.compress.quantization import QuantizedTrainingConfig
 from yolo_dist.compress.sparsity import SparsityConfig
 from yolo_dist.config import Config
 from yolo_dist.data.augment import AugmentConfig
@@ -15,7 +16,7 @@ AtLeastOne = Annotated[int, Ge(1)]
 
 
 class TrainConfig(Config):
-    """One training stage. `sparsity` is a block of it, not another kind of training."""
+    """One training stage. `sparsity` and `quantization` are blocks of it, not other kinds of training."""
 
     epochs: AtLeastOne = 100
     """Passes over the training split."""
@@ -39,6 +40,7 @@ class TrainConfig(Config):
     loss: LossConfig = Field(default_factory=LossConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     sparsity: SparsityConfig | None = None
+    quantization: QuantizedTrainingConfig | None = None
 
     @model_validator(mode="after")
     def _scales_in_order(self) -> Self:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import BatchNorm2d
 from torch.nn.parallel import DistributedDataParallel
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.compress.sparsity import (
     Gauge,
     SparsityPenalty,
@@ -34,6 +36,7 @@ from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.optimizer import Schedule, build_optimizer
+from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
@@ -105,6 +108,9 @@ class Trainer:
         self.gamma_travel: float | None = None
         if config.sparsity is not None:
             self._prepare_sparsity()
+        self.tracking: RangeTracking | None = None
+        if isinstance(self.network, QuantizedNetwork):
+            self._prepare_quantization(self.network)
 
     def run_epoch(self) -> EpochSummary:
         """Train one epoch.
@@ -197,6 +203,13 @@ class Trainer:
         gammas = [batch_norm(self.network, layer).weight for layer in self.candidates]
         self.penalty = SparsityPenalty(gammas, factor * decay_curve(config.decay, len(rates)))
 
+    def _prepare_quantization(self, network: QuantizedNetwork) -> None:
+        assert isinstance(self.average.network, QuantizedNetwork)
+        share_ranges(self.average.network, network)
+        if self.config.quantization is not None:
+            steps = self.optimizer_steps * self.config.epochs
+            self.tracking = RangeTracking(network, self.config.quantization, steps, self.workers)
+
     def _batches(self) -> Iterator[Batch]:
         return self.loader.batches(self.epoch, image_size=self._size_of_step if self.config.multi_scale else None)
 
@@ -215,24 +228,26 @@ class Trainer:
         complete = last_of_group + 1 == self.config.accumulate or step + 1 == self.loader.steps
         images = self._images_of(step)
         with nullcontext() if complete or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
-            loss = self._loss(batch, images, self.schedule.iou_share(optimizer_step))
+            loss = self._loss(batch, images, optimizer_step)
             # DDP averages gradients over workers; the loss terms are shares of a sum
             (loss.total * (self.workers.size * images / self._images_of_group(group))).backward()
         if complete:
             self._optimizer_step(optimizer_step)
         return loss.terms
 
-    def _loss(self, batch: Batch, global_images: int, iou_share: float) -> Loss:
+    def _loss(self, batch: Batch, global_images: int, optimizer_step: int) -> Loss:
         batch = batch.to(self.device, non_blocking=True)
         # a worker without a share of a short last batch still takes part in the group's messages, but learns nothing
         self.network.train(len(batch) > 0)
+        if self.tracking is not None:
+            self.tracking.before_batch(optimizer_step, training=len(batch) > 0)
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(pixels)
         size = (pixels.shape[3], pixels.shape[2])
         matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
         known = batch.known if len(batch) else None
-        loss = self.loss(outputs, matches, global_images, iou_share, known)
+        loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known)
         return loss if len(batch) else Loss(loss.total * 0, loss.terms * 0)
 
     def _images_of(self, step: int) -> int:
@@ -250,12 +265,16 @@ class Trainer:
             self.penalty.add_to_gradients(step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.tracking is not None:
+            self.tracking.after_step(step)
         self.average.update(self.network)
 
     def _average_statistics(self) -> None:
         """Every worker has seen other images: their batch-norm statistics become one."""
         for network in (self.network, self.average.network):
-            self.workers.average_([buffer for buffer in network.buffers() if buffer.is_floating_point()])
+            norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+            statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+            self.workers.average_(statistics)
 
     def _require_finite(self, terms: Tensor, step: int) -> None:
         if torch.isfinite(terms).all():

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
+from yolo_dist.train.calibration import calibration_batches
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
+from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.tracking import Tracker, TrackingConfig, say
 from yolo_dist.train.workers import Workers
 
@@ -96,7 +99,9 @@ def _train(job: TrainJob, workers: Workers) -> None:
     bundle, validation = open_bundle(job.start.model), open_images(job.start.validation)
     if job.config.from_scratch:
         initialize(bundle.network, job.config.seed)
-    trainer = Trainer(bundle.network, open_images(job.train), job.config, bundle.image_size, workers, job.start.threads)
+    train = open_images(job.train)
+    network = quantized_start(bundle.network, job.config, partial(calibration_batches, train, bundle.image_size))
+    trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads)
     _restore(trainer)
     with _tracker(job, workers) as tracker:
         if workers.first:

@@ -39,6 +39,14 @@ class Workers:
         torch.distributed.all_reduce(total)
         return total
 
+    def largest(self, tensor: Tensor) -> Tensor:
+        """The largest of all workers, element by element."""
+        if self.size == 1:
+            return tensor
+        largest = tensor.clone()
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return largest
+
     def average_(self, tensors: list[Tensor]) -> None:
         """Replace float tensors by their mean over all workers, in one message."""
         if self.size == 1 or not tensors:

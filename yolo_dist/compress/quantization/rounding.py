@@ -6,46 +6,38 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+BELOW_HALF = 0.5 - 2.0**-25
+"""The largest float32 under a half; a half itself, added to this, would give 1."""
+WHOLE_IN_BFLOAT16 = 256
+"""Whole numbers up to here are exact in bfloat16."""
+
 
 def round_half_away(values: Tensor) -> Tensor:
-    """Nearest whole number, halves away from zero: a new tensor of the same shape and dtype.
-
-    Exact for every float: adding a half and cutting off, the usual way, rounds 0.49999997 up.
-    """
-    whole = values.trunc()
-    return whole.add_(values.sub(whole).mul_(2).trunc_())
-
-
-class _RoundToGrid(torch.autograd.Function):
-    """clamp(round(x / scale) + zero point, lowest, highest), with the gradient of x / scale inside and 0 outside."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, scale: Tensor, zero_point: Tensor, lowest: float, highest: float) -> Tensor:
-        steps = round_half_away(values.float() / scale).add_(zero_point)
-        ctx.save_for_backward((steps >= lowest).logical_and_(steps <= highest), scale)
-        return steps.clamp_(lowest, highest)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inside, scale = ctx.saved_tensors
-        return gradient * inside / scale, None, None, None, None
+    """Nearest whole number, halves away from zero: float32 of the same shape, exact for every float32."""
+    values = values.float()
+    return values.abs().add_(BELOW_HALF).floor_().copysign_(values)
 
 
 class _Snap(torch.autograd.Function):
-    """To the nearest point of a grid, with gradient 1 inside it and 0 outside."""
+    """To the nearest point of a grid, as whole numbers or as the numbers they stand for."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, scale: Tensor, zero_point: Tensor, lowest: float, highest: float) -> Tensor:
-        steps = round_half_away(values.float().div(scale)).add_(zero_point)
-        ctx.save_for_backward((steps >= lowest).logical_and_(steps <= highest))
-        return steps.clamp_(lowest, highest).sub_(zero_point).mul_(scale).to(values.dtype)
+    def forward(
+        ctx: Any, values: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int, as_steps: bool
+    ) -> Tensor:
+        steps = round_half_away(values.float() / scale).add_(zero_point)
+        exact = max(-lowest, highest) < WHOLE_IN_BFLOAT16
+        ctx.save_for_backward(steps.to(values.dtype, copy=True) if exact else steps.clone(), scale)
+        ctx.ends, ctx.as_steps = (lowest - 0.5, highest + 0.5), as_steps
+        steps.clamp_(lowest, highest)
+        return steps if as_steps else steps.sub_(zero_point).mul_(scale).to(values.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (inside,) = ctx.saved_tensors
-        return gradient * inside, None, None, None, None
+        steps, scale = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(gradient.to(steps.dtype), steps, *ctx.ends)
+        return inside / scale if ctx.as_steps else inside, None, None, None, None, None
 
 
 def round_to_grid(values: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int) -> Tensor:
@@ -58,9 +50,9 @@ def round_to_grid(values: Tensor, scale: Tensor, zero_point: Tensor, lowest: int
         scale, zero_point: of one grid, or broadcastable to `values`.
         lowest, highest: ends of the grid.
     """
-    return _RoundToGrid.apply(values, scale, zero_point, lowest, highest)  # type: ignore[no-any-return, no-untyped-call]
+    return _Snap.apply(values, scale, zero_point, lowest, highest, True)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def snap(values: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int) -> Tensor:
     """`values` on the nearest points of a grid, in their own dtype; gradients as in `round_to_grid`."""
-    return _Snap.apply(values, scale, zero_point, lowest, highest)  # type: ignore[no-any-return, no-untyped-call]
+    return _Snap.apply(values, scale, zero_point, lowest, highest, False)  # type: ignore[no-any-return, no-untyped-call]

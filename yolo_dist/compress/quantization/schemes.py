@@ -48,7 +48,8 @@ class QuantizedWeights:
     @property
     def values(self) -> Tensor:
         """The weights themselves, differentiable."""
-        return (self.steps - self.zero_point) * self.scale
+        steps = self.steps - self.zero_point if self.zero_point.any() else self.steps
+        return steps * self.scale
 
 
 WeightQuantizer = Callable[[Tensor, WeightRule], QuantizedWeights]
