@@ -10,6 +10,7 @@ from upath import UPath
 
 from yolo_dist.bundle import Bundle, open_bundle, read_record, require_classes
 from yolo_dist.compress.pruning.proof import weight_bytes
+from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.data.mixture import place_of
 from yolo_dist.errors import ModelError
@@ -18,9 +19,9 @@ from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.inputs import Inputs, check
 from yolo_dist.model import build_model
-from yolo_dist.recipe import PruneStage, Recipe, TrainStage
+from yolo_dist.recipe import AnyStage, PruneStage, QuantizeStage, Recipe, TrainStage
 from yolo_dist.report import build_report
-from yolo_dist.stages import StageContext, collect, prune_stage, read_evaluation, train_stage
+from yolo_dist.stages import StageContext, collect, prune_stage, quantize_stage, read_evaluation, train_stage
 from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.tracking import say
 
@@ -32,7 +33,10 @@ STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"
 
 @dataclass(frozen=True)
 class StageResult:
-    """A row of the results: accuracy on the validation split, size, and speed of the network alone (batch 1)."""
+    """A row of the results: accuracy on the validation split, size, and speed of the network alone (batch 1).
+
+    A quantised network has no speed before it is exported: its simulation is slower than what it simulates.
+    """
 
     id: str
     kind: str
@@ -41,7 +45,7 @@ class StageResult:
     parameters: int
     macs: int
     weight_bytes: int
-    latency_ms: float
+    latency_ms: float | None
     seconds: float
     cached: bool
 
@@ -75,9 +79,7 @@ def run(recipe: Recipe, source: str = "") -> list[StageResult]:
     return results
 
 
-def _run_stage(
-    recipe: Recipe, inputs: Inputs, stage: TrainStage | PruneStage, folder: UPath, start: UPath
-) -> StageResult:
+def _run_stage(recipe: Recipe, inputs: Inputs, stage: AnyStage, folder: UPath, start: UPath) -> StageResult:
     target = folder / "stages" / stage.id
     key = _key(recipe, inputs, stage, start)
     if done := _finished(target, key):
@@ -100,19 +102,20 @@ def _run_stage(
         cluster=recipe.cluster,
         tracking=recipe.tracking,
     )
-    if isinstance(stage, TrainStage):
-        train_stage(context, stage.settings())
-    else:
-        prune_stage(context, stage.settings())
+    match stage:
+        case TrainStage():
+            train_stage(context, stage.settings())
+        case PruneStage():
+            prune_stage(context, stage.settings())
+        case QuantizeStage():
+            quantize_stage(context, stage.settings())
     result = _publish(context, stage, key, began, target)
     remove(context.output)
     remove(context.checkpoints / context.name)
     return result
 
 
-def _publish(
-    context: StageContext, stage: TrainStage | PruneStage, key: str, began: float, target: UPath
-) -> StageResult:
+def _publish(context: StageContext, stage: AnyStage, key: str, began: float, target: UPath) -> StageResult:
     """Move a stage's output to its place in the run, with what was measured."""
     evaluation = read_evaluation(context.output)
     made = open_bundle(context.output / "bundle")
@@ -136,15 +139,16 @@ def _publish(
 
 def _size_and_speed(bundle: Bundle) -> dict[str, Any]:
     network = bundle.network
+    simulated = isinstance(network, QuantizedNetwork)
     return {
         "parameters": count_parameters(network.cfg),
         "macs": count_macs(network.cfg, bundle.image_size),
         "weight_bytes": weight_bytes(network),
-        "latency_ms": round(network_latency_ms(network, bundle.image_size), 3),
+        "latency_ms": None if simulated else round(network_latency_ms(network, bundle.image_size), 3),
     }
 
 
-def _key(recipe: Recipe, inputs: Inputs, stage: TrainStage | PruneStage, start: UPath) -> str:
+def _key(recipe: Recipe, inputs: Inputs, stage: AnyStage, start: UPath) -> str:
     """Hash of everything that a stage's result depends on."""
     parts = {
         "format": RESULT_FORMAT,

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, ValidatorFunctionWr
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from yolo_dist.compress.pruning import PruneConfig
+from yolo_dist.compress.quantization import QuantizeConfig
 from yolo_dist.config import Config, ImageSize, read_yaml, validate
 from yolo_dist.dataset import Dataset, Mix, Shards, misplaced_shards
 from yolo_dist.errors import ConfigError
@@ -47,7 +48,21 @@ class PruneStage(PruneConfig):
         return PruneConfig(**{name: getattr(self, name) for name in PruneConfig.model_fields})
 
 
-Stage = Annotated[TrainStage | PruneStage, Field(discriminator="kind")]
+class QuantizeStage(QuantizeConfig):
+    """A stage in a recipe that quantises without training."""
+
+    kind: Literal["quantize"]
+    id: StageId
+    from_: StageId | None = Field(default=None, alias="from")
+    """Stage to start from; the one before by default."""
+
+    def settings(self) -> QuantizeConfig:
+        """The stage without its place in the recipe."""
+        return QuantizeConfig(**{name: getattr(self, name) for name in QuantizeConfig.model_fields})
+
+
+AnyStage = TrainStage | PruneStage | QuantizeStage
+Stage = Annotated[AnyStage, Field(discriminator="kind")]
 
 
 class Recipe(Config):
@@ -110,7 +125,7 @@ class Recipe(Config):
         assert isinstance(self.shards, str)
         return {self.dataset: self.shards}
 
-    def start_of(self, stage: TrainStage | PruneStage) -> str | None:
+    def start_of(self, stage: AnyStage) -> str | None:
         """Id of the stage that `stage` starts from; None for the recipe's model."""
         if stage.from_ is not None:
             return stage.from_

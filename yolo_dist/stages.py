@@ -13,13 +13,14 @@ from yolo_dist.compress.pruning.prediction import IMAGES, describe_damage, predi
 from yolo_dist.compress.pruning.readiness import Damage
 from yolo_dist.compress.pruning.selection import Accuracy
 from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
+from yolo_dist.compress.quantization import QuantizeConfig, calibrate, quantize
 from yolo_dist.darknet.shapes import count_macs
 from yolo_dist.data.loader import images_of
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
-from yolo_dist.train.calibration import calibration_losses
+from yolo_dist.train.calibration import calibration_batches, calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ray_trainer import (
@@ -153,6 +154,17 @@ def prune_with_shards(
 def _proof_images(start: Bundle) -> int:
     """As many as a large network sees in seconds, but at least two."""
     return max(2, min(PROOF_IMAGES, int(PROOF_MACS / count_macs(start.network.cfg, start.image_size))))
+
+
+def quantize_stage(context: StageContext, config: QuantizeConfig) -> None:
+    """Quantise the start bundle without training, and evaluate it."""
+    start = open_bundle(context.start)
+    network = quantize(start.network, config.settled)
+    images = calibration_batches(open_images(context.train), start.image_size, config.calibration_images)
+    calibrate(network, images, config.ranges)
+    model = context.output / BUNDLE_FOLDER
+    start.followed_by(network).save(model)
+    evaluate_on_workers(context.evaluate_job(model), context.cluster, context.checkpoints, context.name)
 
 
 def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPath) -> None:

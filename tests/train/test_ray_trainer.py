@@ -15,6 +15,7 @@ from tiny_training import scenes, tiny_bundle, tiny_network, training, without_b
 from upath import UPath
 
 from yolo_dist.bundle import open_bundle
+from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import weights_bytes
@@ -179,6 +180,24 @@ def test_two_workers_train_what_one_does_and_evaluate_it_to_the_bit_as_one(tmp_p
     for one, both, first in zip(*(network.parameters() for network in (*networks, start)), strict=True):
         torch.testing.assert_close(both - first, one - first, rtol=1e-2, atol=1e-6)
 
+    again = replace(place.evaluation("again"), model=str(place.folder / "together" / "bundle"))
+    evaluate_on_workers(again, ClusterConfig(workers=0), place.checkpoints, "again")
+    assert place.evaluated("together") == place.evaluated("again")
+
+
+@RAY_WARNS_OF_ITSELF
+def test_two_workers_have_the_ranges_of_one_and_their_quantised_bundle_rebuilds_itself(
+    tmp_path: Path, ray_session: None
+) -> None:
+    place = Place.with_network(tmp_path, without_batch_norm(), images=8)
+    quantization = {"calibration_images": 4, "freeze_ranges": 1}
+    for name, workers in (("alone", 0), ("together", 2)):
+        place.train(name, workers=workers, epochs=2, quantization=quantization)
+    alone, together = (open_bundle(place.folder / name / "bundle").network for name in ("alone", "together"))
+    assert isinstance(alone, QuantizedNetwork)
+    assert isinstance(together, QuantizedNetwork)
+    for (name, one), (_, both) in zip(alone.quantizers(), together.quantizers(), strict=True):
+        torch.testing.assert_close(both.high, one.high, rtol=1e-3, atol=1e-3, msg=name)
     again = replace(place.evaluation("again"), model=str(place.folder / "together" / "bundle"))
     evaluate_on_workers(again, ClusterConfig(workers=0), place.checkpoints, "again")
     assert place.evaluated("together") == place.evaluated("again")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, models, pruning, runs, sensitivity
+from yolo_dist.cli import data, models, pruning, quantization, runs, sensitivity
 from yolo_dist.errors import InputError, YoloDistError
 
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ _top: list[Callable[..., None]] = [
     models.train,
     pruning.prune,
     sensitivity.sensitivity,
+    quantization.quantize,
     models.evaluate,
     models.detect,
     runs.report,

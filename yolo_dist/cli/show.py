@@ -55,7 +55,7 @@ def results(stages: "Sequence[StageResult]", json_wanted: bool) -> None:
                 f"{stage.parameters:,}",
                 f"{stage.macs / 1e6:,.1f}",
                 f"{stage.weight_bytes / 1024:,.0f}",
-                f"{stage.latency_ms:.2f}",
+                "" if stage.latency_ms is None else f"{stage.latency_ms:.2f}",
                 f"{stage.seconds:.0f}",
                 "cached" if stage.cached else "",
             )

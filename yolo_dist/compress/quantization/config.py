@@ -87,6 +87,6 @@ class QuantizeConfig(QuantizationConfig):
 
     calibration_images: Annotated[int, Ge(1)] = 128
     """Training images on which ranges are measured."""
-    ranges: RangeMeasure = "mse"
+    ranges: RangeMeasure = "minmax"
     """How: `minmax` over all of them; `moving-average` of their minima and maxima; `percentile` leaves out the most
     extreme 0.01 %; `mse` takes the range that changes the numbers least."""

@@ -1,0 +1,47 @@
+"""The command `quantize`: post-training quantisation of one model.
+
+What takes seconds to import is imported where it is used, so that help is quick.
+"""
+
+from typing import Annotated
+
+import typer
+
+from yolo_dist.cli import show
+from yolo_dist.cli.options import CfgFile, Dataset, Json, Model, Overrides, Shards, Weights, load_model
+from yolo_dist.data.shards import open_split
+from yolo_dist.storage import location
+
+
+def quantize(
+    shards: Shards,
+    out: Annotated[str, typer.Option("--out", help="Folder of the run; the bundle goes to stages/quantized in it.")],
+    model: Model = None,
+    cfg: CfgFile = None,
+    weights: Weights = None,
+    dataset: Dataset = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Quantise a trained model without training: ranges from training images, accuracy from validation images.
+
+    Example: yolo-dist quantize --model runs/bccd/stages/tuned --shards data/bccd --out runs/int8
+    """
+    from yolo_dist.pipeline import run
+    from yolo_dist.recipe import make_recipe
+
+    train = open_split(shards, "train")
+    folder = location(out)
+    bundle = load_model(model, cfg, weights, dataset, train.classes)
+    values = {
+        "name": folder.name,
+        "storage": str(folder.parent),
+        "dataset": dataset or train.manifest.dataset,
+        "shards": shards,
+        "model": model or {"cfg": cfg, "weights": weights},
+        "image_size": bundle.image_size,
+        "stages": [{"id": "quantized", "kind": "quantize"}],
+    }
+    with show.progress_apart(as_json):
+        results = run(make_recipe(values, "options", overrides), "options")
+    show.results(results, as_json)
