@@ -14,10 +14,12 @@ import yaml
 from yolo_dist import pipeline
 from yolo_dist.bundle import open_bundle, read_record
 from yolo_dist.compress.pruning import make_plan
+from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork
+from yolo_dist.config import validate
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.shards import open_split
-from yolo_dist.errors import ConfigError, ProofError
+from yolo_dist.errors import ConfigError, ProofError, QuantizationError
 from yolo_dist.inputs import check
 from yolo_dist.pipeline import StageResult, run
 from yolo_dist.recipe import PruneStage, Recipe, make_recipe
@@ -127,6 +129,45 @@ def test_a_prune_stage_goes_by_the_importance_that_the_recipe_names(folder: Path
     assert isinstance(stage, PruneStage)
     assert plan == make_plan(start.network, stage.settings(), losses).as_json()
     assert plan["importance"] == "taylor"
+
+
+INT8 = {"per_channel": True, "calibration_images": 4}
+
+
+def test_a_network_is_quantised_and_trained_on_as_stages(folder: Path) -> None:
+    stages = [
+        {"id": "base", "kind": "train", "epochs": 1},
+        {"id": "int8", "kind": "quantize", **INT8},
+        {"id": "trained", "kind": "train", "epochs": 1, "quantization": INT8},
+        {"id": "kept", "kind": "train", "epochs": 1},
+    ]
+    results = run(recipe(folder, stages=stages))
+    assert [(result.kind, result.latency_ms is None) for result in results] == [
+        ("train", False),
+        ("quantize", True),
+        ("train", True),
+        ("train", True),
+    ]
+    for result in results[1:]:
+        bundle = open_bundle(stage_file(folder, result.id, ""))
+        assert isinstance(bundle.network, QuantizedNetwork)
+        assert bundle.network.config == validate(QuantizationConfig, {"per_channel": True}, "int8")
+    assert "int8" in (folder / "runs" / "tiny" / "report.html").read_text()
+    assert redone(run(recipe(folder, stages=stages))) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        ({"kind": "prune", "force": True}, "a quantised network cannot be pruned"),
+        ({"kind": "quantize", "weight_bits": 4}, "the network is quantised already"),
+        ({"kind": "train", "quantization": {"weight_bits": 4}}, "the stage starts from a network that is quantised in"),
+    ],
+)
+def test_what_a_quantised_network_is_no_start_for_is_refused(folder: Path, after: dict[str, Any], problem: str) -> None:
+    stages = [{"id": "int8", "kind": "quantize", **INT8}, {"id": "next", **after}]
+    with pytest.raises(QuantizationError, match=f"^{problem}"):
+        run(recipe(folder, stages=stages))
 
 
 def test_the_recipe_in_the_run_folder_runs_again_from_the_cache(done: Path) -> None:

@@ -1,0 +1,48 @@
+"""The command `quantize`: from a float bundle to a quantised one that other commands take."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+from command_line import done, refused, yolo_dist
+
+from yolo_dist.bundle import open_bundle
+from yolo_dist.compress.quantization import QuantizedNetwork
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle, its card and shards."""
+    tiny.write_cfg(tmp_path)
+    tiny.write_shards(tmp_path)
+    tiny.make_bundle().save(tmp_path / "bundle")
+    return tmp_path
+
+
+def words(folder: Path, model: str) -> list[object]:
+    return ["--model", folder / model, "--shards", folder / "shards", "--dataset", folder / "tiny.yaml"]
+
+
+def test_a_quantised_bundle_is_evaluated_and_detects_like_any_other(folder: Path) -> None:
+    options = ["quantized.per_channel=true", "quantized.calibration_images=4", "cluster.workers=0", "--json"]
+    (row,) = done("quantize", *words(folder, "bundle"), "--out", folder / "runs" / "int8", *options).json()
+    assert (row["kind"], row["latency_ms"]) == ("quantize", None)
+    made = "runs/int8/stages/quantized"
+    network = open_bundle(folder / made).network
+    assert isinstance(network, QuantizedNetwork)
+    assert network.config.per_channel
+    assert done("evaluate", *words(folder, made), "--json").json()["map50"] == row["map50"]
+
+
+def test_a_quantised_bundle_is_not_quantised_again(folder: Path) -> None:
+    quick = ["quantized.calibration_images=4", "cluster.workers=0"]
+    done("quantize", *words(folder, "bundle"), "--out", folder / "runs" / "int8", *quick)
+    again = ["--out", folder / "runs" / "again", *quick]
+    outcome = yolo_dist("quantize", *words(folder, "runs/int8/stages/quantized"), *again)
+    assert outcome.code == 2
+    assert "the network is quantised already; take the float bundle it was made from" in outcome.err
+
+
+def test_bits_that_no_grid_has_are_refused(folder: Path) -> None:
+    (error,) = refused("quantize", *words(folder, "bundle"), "--out", folder / "out", "quantized.weight_bits=1")
+    assert "weight_bits: Input should be greater than or equal to 2 (got 1)" in error
