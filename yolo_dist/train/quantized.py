@@ -14,6 +14,7 @@ from yolo_dist.compress.quantization import QuantizedNetwork, QuantizedTrainingC
 from yolo_dist.compress.quantization.ranges import MOMENTUM
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import AlreadyQuantized, ConfigError
+from yolo_dist.freed_memory import return_freed_memory
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.workers import Workers
 
@@ -44,6 +45,7 @@ def quantized_start(network: Network, config: TrainConfig, batches: Callable[[in
     else:
         quantized = quantize(network, asked.settled)
     calibrate(quantized, batches((asked or QuantizedTrainingConfig()).calibration_images), "moving-average")
+    return_freed_memory()
     return quantized
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from yolo_dist.compress.quantization.activations import ActivationQuantizer
 from yolo_dist.compress.quantization.config import EndBits, QuantizationConfig
+from yolo_dist.compress.quantization.elementwise import elementwise
 from yolo_dist.compress.quantization.grid import lay_grid
 from yolo_dist.compress.quantization.schemes import CHANNEL_SHAPE, SCHEMES, QuantizedWeights, WeightRule
 from yolo_dist.darknet.cfg import Avgpool, Convolutional, Depthwise, Route, Shortcut, SqueezeExcite
@@ -58,6 +59,8 @@ class QuantizedConvolution(Convolution):
         self.config = config
         self.weight_bits = None if weight_bits == "float" else weight_bits
         linear = isinstance(self.activation, nn.Identity)
+        if not linear:
+            self.activation.inplace = False  # type: ignore[assignment]  # what it reads is looked at again
         self.before = None if isinstance(self.activation, CLAMPS) else table_quantizer(config)
         self.output = None if feeds_head else output_quantizer(config, linear)
 
@@ -70,6 +73,9 @@ class QuantizedConvolution(Convolution):
             if self.config.bias_bits < LARGEST_BIAS_BITS:
                 folded = self._folded_bias()
                 features = features + (self._rounded(folded) - folded).detach()[:, None, None]
+        return elementwise(self._activate, features)
+
+    def _activate(self, features: Tensor) -> Tensor:
         if self.before is not None:
             features = self.before(features)
         features = self.activation(features)

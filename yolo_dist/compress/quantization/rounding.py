@@ -27,7 +27,7 @@ class _Snap(torch.autograd.Function):
     ) -> Tensor:
         steps = round_half_away(values.float() / scale).add_(zero_point)
         exact = max(-lowest, highest) < WHOLE_IN_BFLOAT16
-        ctx.save_for_backward(steps.to(values.dtype, copy=True) if exact else steps.clone(), scale)
+        ctx.save_for_backward(steps.bfloat16() if exact else steps.clone(), scale)
         ctx.ends, ctx.as_steps = (lowest - 0.5, highest + 0.5), as_steps
         steps.clamp_(lowest, highest)
         return steps if as_steps else steps.sub_(zero_point).mul_(scale).to(values.dtype)
@@ -36,7 +36,7 @@ class _Snap(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         steps, scale = ctx.saved_tensors
-        inside = torch.ops.aten.hardtanh_backward(gradient.to(steps.dtype), steps, *ctx.ends)
+        inside = torch.ops.aten.hardtanh_backward(gradient, steps.to(gradient.dtype), *ctx.ends)
         return inside / scale if ctx.as_steps else inside, None, None, None, None, None
 
 
