@@ -47,6 +47,11 @@ def train_stage(found: Recipe, number: int) -> TrainStage:
     return stage
 
 
+def test_a_float_stage_beside_a_quantised_one_may_be_pruned() -> None:
+    branches = ({}, {"quantization": {}}, {"kind": "prune", "from": "stage0"}, {"kind": "quantize"}, {})
+    assert len(recipe(stages=stages(*branches)).stages) == 5
+
+
 def test_a_recipe_says_which_stages_there_are() -> None:
     found = recipe()
     assert [(stage.id, type(stage)) for stage in found.stages] == [
@@ -115,6 +120,16 @@ def test_every_recipe_that_comes_with_the_package_is_valid(path: Path) -> None:
             id="from a later one",
         ),
         pytest.param({"stages": stages({"from": "stage0"})}, "stages.0: from names no stage", id="from itself"),
+        pytest.param(
+            {"stages": stages({"kind": "quantize"}, {}, {"kind": "prune"})},
+            "stages.2: kind prune needs a float network, and the stage it starts from is quantised (got 'stage2')",
+            id="pruned after quantisation",
+        ),
+        pytest.param(
+            {"stages": stages({"quantization": {}}, {"kind": "quantize"})},
+            "stages.1: kind quantize needs a float network",
+            id="quantised twice",
+        ),
         pytest.param({"cluster": {"workers": -1}}, "cluster.workers: Input should be greater", id="workers"),
         pytest.param({"tracking": {"wandb": {"mode": "loud"}}}, "tracking.wandb.mode: Input should be", id="tracking"),
         pytest.param({"model": "yolov3-tinny"}, "did you mean yolov3-tiny?", id="model"),

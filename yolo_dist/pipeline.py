@@ -153,7 +153,7 @@ def _key(recipe: Recipe, inputs: Inputs, stage: AnyStage, start: UPath) -> str:
     parts = {
         "format": RESULT_FORMAT,
         "kind": stage.kind,
-        "config": stage.settings().model_dump(mode="json"),
+        "config": stage.settings().model_dump(mode="json", exclude_none=True),  # a new option, unused, changes nothing
         "start": read_record(start)[1],
         "train": inputs.train.fingerprint,
         "validation": inputs.validation.fingerprint,

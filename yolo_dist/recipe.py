@@ -104,7 +104,7 @@ class Recipe(Config):
                 "loc": (number,),
                 "input": name,
             }
-            for number, name, problem in _order_problems(stages)
+            for number, name, problem in (*_order_problems(stages), *_quantization_problems(stages))
         ]
         try:
             parsed = parse(stages)
@@ -204,6 +204,21 @@ def _order_problems(stages: Any) -> Iterator[tuple[int, Any, str]]:
         if origin is not None and origin not in seen:
             yield number, origin, "from names no stage before this one"
         seen.append(name)
+
+
+def _quantization_problems(stages: Any) -> Iterator[tuple[int, Any, str]]:
+    """Number, id and mistake of each stage that would prune or quantise a network which is quantised already."""
+    quantized: set[Any] = set()
+    before = None
+    for number, stage in enumerate(stages if isinstance(stages, list | tuple) else ()):
+        values = stage if isinstance(stage, dict) else {}
+        name, kind = values.get("id"), values.get("kind")
+        starts_quantized = values.get("from", before) in quantized
+        if starts_quantized and kind in ("prune", "quantize"):
+            yield number, name, f"kind {kind} needs a float network, and the stage it starts from is quantised"
+        if starts_quantized or kind == "quantize" or values.get("quantization") is not None:
+            quantized.add(name)
+        before = name
 
 
 def _details(problem: ErrorDetails) -> InitErrorDetails:
