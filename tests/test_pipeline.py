@@ -161,7 +161,7 @@ def test_a_network_that_is_quantised_in_another_way_than_a_stage_asks_for_is_ref
         {"id": "int8", "kind": "quantize", **INT8},
         {"id": "next", "kind": "train", "quantization": {"weight_bits": 4}},
     ]
-    with pytest.raises(QuantizationError, match="^the stage starts from a network that is quantised in another way"):
+    with pytest.raises(QuantizationError, match=r"^the stage starts from a network that is quantised in another way"):
         run(recipe(folder, stages=stages))
 
 

@@ -24,7 +24,7 @@ def words(folder: Path, model: str) -> list[object]:
 
 
 def test_a_quantised_bundle_is_evaluated_and_detects_like_any_other(folder: Path) -> None:
-    options = ["quantized.per_channel=true", "quantized.calibration_images=4", "cluster.workers=0", "--json"]
+    options = ["quantized.per_channel=true", "quantized.calibration_images=4", "--json"]
     (row,) = done("quantize", *words(folder, "bundle"), "--out", folder / "runs" / "int8", *options).json()
     assert (row["kind"], row["latency_ms"]) == ("quantize", None)
     made = "runs/int8/stages/quantized"
@@ -35,7 +35,7 @@ def test_a_quantised_bundle_is_evaluated_and_detects_like_any_other(folder: Path
 
 
 def test_a_quantised_bundle_is_not_quantised_again(folder: Path) -> None:
-    quick = ["quantized.calibration_images=4", "cluster.workers=0"]
+    quick = ["quantized.calibration_images=4"]
     done("quantize", *words(folder, "bundle"), "--out", folder / "runs" / "int8", *quick)
     again = ["--out", folder / "runs" / "again", *quick]
     outcome = yolo_dist("quantize", *words(folder, "runs/int8/stages/quantized"), *again)

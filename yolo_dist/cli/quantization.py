@@ -41,6 +41,7 @@ def quantize(
         "model": model or {"cfg": cfg, "weights": weights},
         "image_size": bundle.image_size,
         "stages": [{"id": "quantized", "kind": "quantize"}],
+        "cluster": {"workers": 0},
     }
     with show.progress_apart(as_json):
         results = run(make_recipe(values, "options", overrides), "options")
