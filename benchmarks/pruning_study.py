@@ -14,6 +14,7 @@ from typing import Any
 import onnxruntime
 import torch
 from measure import publish_result
+from study_figures import cuts_table, picture, repeated_table
 
 from yolo_dist import pipeline
 from yolo_dist.bundle import WEIGHTS_FILE, Bundle, open_bundle
@@ -21,6 +22,8 @@ from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.evaluate.latency import median_ms, network_latency_ms
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import location
+
+PICTURES = Path(__file__).parents[1] / "docs" / "results"
 
 DECIDING = ("small-tuned", "dense-tuned", "random-tuned", "scratch", "base-longer")
 """Stages that every seed repeats, with those they start from; the others are run with the first seed alone."""
@@ -40,8 +43,10 @@ def main() -> None:
         for recipe in recipes:
             pipeline.run(recipe, arguments.recipe)
     rows = [row for seed, recipe in zip(seeds, recipes, strict=True) for row in measured(recipe, seed)]
-    content = {"recipe": arguments.recipe, "rows": rows}
-    print(f"written to {publish_result(f'pruning-study-{Path(arguments.recipe).stem}', content)}")
+    name = Path(arguments.recipe).stem
+    print(f"{repeated_table(rows)}\n\n{cuts_table(rows, seeds[0])}\n")
+    picture(rows, PICTURES / f"{name}.png", name)
+    print(f"written to {publish_result(f'study-{name}', {'recipe': arguments.recipe, 'rows': rows})}")
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:

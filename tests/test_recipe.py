@@ -48,8 +48,8 @@ def train_stage(found: Recipe, number: int) -> TrainStage:
 
 
 def test_a_float_stage_beside_a_quantised_one_may_be_pruned() -> None:
-    branches = ({}, {"quantization": {}}, {"kind": "prune", "from": "stage0"}, {"kind": "quantize"}, {})
-    assert len(recipe(stages=stages(*branches)).stages) == 5
+    pruned: dict[str, Any] = {"kind": "prune", "from": "stage0"}
+    assert len(recipe(stages=stages({}, {"quantization": {}}, pruned, {"kind": "quantize"}, {})).stages) == 5
 
 
 def test_a_recipe_says_which_stages_there_are() -> None:

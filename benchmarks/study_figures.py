@@ -1,0 +1,95 @@
+"""A pruning study as Markdown tables and a picture, from the measurements that `pruning_study.py` left."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+
+TUNED = "-tuned"
+Row = Mapping[str, Any]
+
+DECIDED_HEAD = "| stage | parameters | seeds | mAP50 | mAP |\n|---|---|---|---|---|"
+CUTS_HEAD = (
+    "| cut | parameters | MMACs | weights | mAP50 cut | tuned | mAP tuned | PyTorch | ONNX Runtime | of the ideal |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def repeated_table(rows: Sequence[Row]) -> str:
+    """Stages that several seeds repeated: mean and standard deviation over the seeds."""
+    by_stage: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_stage[row["stage"]].append(row)
+    lines = [
+        f"| {stage} | {_range([row['parameters'] for row in some])} | {len(some)} | {_spread(some, 'map50')} "
+        f"| {_spread(some, 'map')} |"
+        for stage, some in by_stage.items()
+        if len(some) > 1 and stage + TUNED not in by_stage
+    ]
+    return "\n".join([DECIDED_HEAD, *lines])
+
+
+def cuts_table(rows: Sequence[Row], seed: int) -> str:
+    """Every cut of one seed, before and after fine-tuning; `of the ideal` is speed-up over reduction of MACs."""
+    own = {row["stage"]: row for row in rows if row["seed"] == seed}
+    base = own["base"]
+    lines = []
+    for name, cut in own.items():
+        tuned = own.get(name + TUNED)
+        if name == "base" or (tuned is None and name + TUNED not in own and name not in ("sparse", "base-longer")):
+            continue
+        shown = tuned or cut
+        speed_up, reduction = base["torch_ms"] / shown["torch_ms"], base["macs"] / shown["macs"]
+        lines.append(
+            f"| {name} | {shown['parameters']:,} | {shown['macs'] / 1e6:,.1f} | {shown['weight_bytes'] / 1e6:.2f} MB "
+            f"| {_score(cut['map50'])} | {_score(shown['map50'])} | {_score(shown['map'])} "
+            f"| {shown['torch_ms']:.1f} ms | {shown['onnxruntime_ms']:.1f} ms | {speed_up / reduction:.2f} |"
+        )
+    return "\n".join([CUTS_HEAD, *lines]).replace(",", " ")
+
+
+def picture(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Accuracy after fine-tuning against parameters; stages repeated with several seeds with their spread."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    by_name: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        stage = row["stage"]
+        if stage.endswith(TUNED) or stage in ("base", "scratch", "base-longer"):
+            by_name[_family(stage)][stage].append(row)
+    for family, stages in by_name.items():
+        points = sorted(stages.values(), key=lambda some: mean(row["parameters"] for row in some))
+        axes.errorbar(
+            [mean(row["parameters"] for row in some) for some in points],
+            [mean(row["map50"] for row in some) for some in points],
+            [stdev(row["map50"] for row in some) if len(some) > 1 else 0 for some in points],
+            marker="o",
+            capsize=4,
+            label=family,
+        )
+    axes.set(xscale="log", xlabel="parameters", ylabel="mAP50 on 87 validation images", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _family(stage: str) -> str:
+    name, _, percent = stage.removesuffix(TUNED).rpartition("-")
+    return name if percent.isdigit() else stage.removesuffix(TUNED)
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def _spread(rows: Sequence[Row], key: str) -> str:
+    values = [row[key] for row in rows]
+    return f"{_score(mean(values))} ± {_score(stdev(values))}"
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}".replace(",", " ") if low == high else f"{low:,} to {high:,}".replace(",", " ")
