@@ -1,7 +1,9 @@
 """A network of integers: from the steps of the image to the accumulators that heads read."""
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from yolo_dist.compress.quantization.integer.operations import (
@@ -18,7 +20,7 @@ from yolo_dist.compress.quantization.integer.operations import (
 )
 from yolo_dist.compress.quantization.integer.rescaling import IntegerGrid
 
-AnyOperation = (
+AnyOperation = Annotated[
     IntegerConvolution
     | IntegerLookup
     | IntegerSum
@@ -27,13 +29,16 @@ AnyOperation = (
     | IntegerProduct
     | IntegerMaximum
     | IntegerUpsampling
-    | IntegerSlice
-)
+    | IntegerSlice,
+    Field(discriminator="kind"),
+]
 
 
 @dataclass(frozen=True)
 class IntegerHead:
     """A head: the convolution whose accumulators it reads, by its place, and its number of anchors."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     operation: int
     anchors: int
@@ -49,6 +54,8 @@ class IntegerNetwork:
         operations: in the order of execution; each reads only earlier ones.
         heads: in the cfg's order.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     image: IntegerGrid
     image_shape: tuple[int, int, int]

@@ -21,6 +21,8 @@ CHANNELS = (-1, 1, 1)
 class IntegerGrid:
     """The numbers (n − zero point)·scale for whole n from `lowest` to `highest`."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     scale: float
     zero_point: int
     lowest: int
