@@ -90,13 +90,24 @@ def read_fpga(folder: Path) -> IntegerNetwork:
     try:
         network = TypeAdapter(IntegerNetwork).validate_python(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise DumpCorrupt(f"{path}: {place}: {problem['msg']}; export the network again") from None
-    for number, operation in enumerate(network.operations):
-        if not all(IMAGE <= source < number for source in operation.sources):
-            raise DumpCorrupt(f"{path}: {operation.name} reads what comes after it; export the network again")
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DumpCorrupt(f"{path}: {place}: {first['msg']}; export the network again") from None
+    if problem := _wrong_reference(network):
+        raise DumpCorrupt(f"{path}: {problem}; export the network again")
     return network
+
+
+def _wrong_reference(network: IntegerNetwork) -> str | None:
+    for number, operation in enumerate(network.operations):
+        for source in operation.sources:
+            if not IMAGE <= source < number:
+                return f"{operation.name} reads operation {source}, which does not come before it"
+    accumulators = [number for number, operation in enumerate(network.operations) if operation.grid is None]
+    for head in network.heads:
+        if head.operation not in accumulators:
+            return f"a head reads operation {head.operation}, which gives no accumulators"
+    return None
 
 
 def _with_arrays(value: Any, folder: Path) -> Any:

@@ -1,12 +1,26 @@
 """The order in which an accelerator that computes TM output channels from TN input channels at once reads weights."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo_dist.errors import ConfigError
+
 Tile = tuple[int, int]
 """TM output and TN input channels."""
+
+
+def parse_tile(text: str) -> Tile:
+    """The tile that a text such as 32x4 names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if not (match := re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text)):
+        raise ConfigError("tile", [f"{text} is none; give output and input channels as TMxTN, such as 32x4"])
+    return int(match[1]), int(match[2])
 
 
 def tile_order(shape: Sequence[int], tile: Tile) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ def test_a_multiplier_and_a_shift_are_the_factor(factor: float, sign: float, bit
     )
     assert abs(multiplier.item()) * largest < 2**62
     accumulator = data.draw(st.integers(-largest, largest))
-    rescaled = shift_right(torch.tensor([accumulator]) * multiplier, shift).item()
+    rescaled = int(shift_right(torch.tensor([accumulator]) * multiplier, shift))
     exact = Fraction(sign * factor) * accumulator
     assert abs(rescaled - exact) <= Fraction(1, 2) + abs(exact) / 2**30
 

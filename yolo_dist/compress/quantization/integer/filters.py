@@ -43,8 +43,8 @@ def integer_filters(convolution: DeployedConvolution, source: IntegerGrid, grid:
     are smaller than the unit that its bias needs, as with γ near 0, gives its bias alone.
     """
     finest = FINER_THAN_LOGIT if grid is None else grid.scale * FINER_THAN_GRID
-    scale, bias = convolution.scale.double() * source.scale, convolution.bias.double()
-    weight, zero_point = convolution.steps.long(), convolution.zero_point.long()
+    scale, bias = convolution.scale.cpu().double() * source.scale, convolution.bias.cpu().double()
+    weight, zero_point = convolution.steps.cpu().long(), convolution.zero_point.cpu().long()
     sums = (weight - zero_point.view(-1, 1, 1, 1)).abs().sum((1, 2, 3)) * source.reach
     sum_bits = bit_length(sums)
 
