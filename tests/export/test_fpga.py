@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dump_machine
 import pytest
 import torch
 from every_layer import quantized
@@ -46,6 +47,23 @@ def test_the_network_comes_back_bit_for_bit(
     for ours, theirs in zip(dumped(random_images(1)), made(random_images(1)), strict=True):
         assert ours.equal(theirs)
     assert (dumped.heads, dumped.image, dumped.image_shape) == (made.heads, made.image, made.image_shape)
+
+
+@pytest.mark.parametrize("symmetric", [True, False, "weights"])
+def test_a_machine_that_only_knows_the_format_computes_the_same(tmp_path: Path, symmetric: bool | str) -> None:
+    network = quantized(**SHIFTS, symmetric=symmetric)
+    export_fpga(network, tmp_path, (3, 5))
+    integers = integer_network(network)
+    image = integers.image.steps(random_images(1))
+    machine = dump_machine.run(tmp_path, image[0].numpy())
+    for ours, theirs in zip(integers.run(image), machine, strict=True):
+        assert ours[0].equal(torch.from_numpy(theirs))
+
+
+def test_pixels_are_the_steps_that_the_format_says(dump: Path) -> None:
+    pixels = torch.arange(256)
+    steps = read_fpga(dump).image.steps(pixels.float() / 255)
+    assert steps.tolist() == [min(255, (2 * pixel * 256 + 255) // 510) for pixel in pixels.tolist()]
 
 
 def test_the_index_says_what_an_operation_is(dump: Path) -> None:

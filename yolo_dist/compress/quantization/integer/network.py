@@ -49,7 +49,7 @@ class IntegerNetwork:
     """A quantised network as a list of integer operations.
 
     Attributes:
-        image: grid of the image's 8-bit steps, which are its pixels wherever the scale is about 1/255.
+        image: grid of the image's 8-bit steps, which are its pixels if the scale is 1/255.
         image_shape: channels, height and width that the operations' shapes are for.
         operations: in the order of execution; each reads only earlier ones.
         heads: in the cfg's order.
