@@ -10,10 +10,10 @@ from yolo_dist.compress.quantization.layers import DeployedConvolution
 from yolo_dist.compress.quantization.rounding import round_half_away
 
 LARGEST_BIAS = 2**31 - 1
-ACCUMULATOR_BITS = 46
+ACCUMULATOR_BITS = 45
 """Beyond them, multipliers would have fewer than 16 bits."""
 FINER_THAN_GRID = 2.0**-8
-"""Rounding a bias to this part of a step changes one number of some 500."""
+"""Rounding a bias to this part of a step changes about one number of a thousand."""
 FINER_THAN_LOGIT = 2.0**-10
 
 

@@ -19,6 +19,7 @@ from yolo_dist.compress.quantization.integer.operations import (
     IntegerUpsampling,
 )
 from yolo_dist.compress.quantization.integer.rescaling import IntegerGrid
+from yolo_dist.darknet.network import finished_outputs
 
 AnyOperation = Annotated[
     IntegerConvolution
@@ -69,10 +70,16 @@ class IntegerNetwork:
 
     def run(self, image: Tensor) -> list[Tensor]:
         """The accumulators that heads read, int64, for the image's steps, int64 [B, C, H, W]."""
-        outputs = {IMAGE: image}
+        outputs, accumulators = {IMAGE: image}, {}
+        read = {head.operation for head in self.heads}
+        finished = finished_outputs([[s for s in operation.sources if s != IMAGE] for operation in self.operations])
         for place, operation in enumerate(self.operations):
             outputs[place] = operation(*[outputs[source] for source in operation.sources])
-        return [outputs[head.operation] for head in self.heads]
+            if place in read:
+                accumulators[place] = outputs[place]
+            for source in finished[place]:
+                del outputs[source]
+        return [accumulators[head.operation] for head in self.heads]
 
     @property
     def shifts_only(self) -> bool:

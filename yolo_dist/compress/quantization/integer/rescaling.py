@@ -92,7 +92,7 @@ def shift_right(numbers: Tensor, bits: Tensor, parts: int = 1) -> Tensor:
     down = bits.clamp(min=0)
     if parts == 1:
         halves = (torch.ones_like(down) << down) >> 1
-        return (sizes + halves >> down).mul_(numbers.sign())
+        return ((sizes + halves) >> down).mul_(numbers.sign())
     divisors = parts << down.clamp(max=PRODUCT_BITS - parts.bit_length())
     return torch.div(sizes + divisors // 2, divisors, rounding_mode="floor").mul_(numbers.sign())
 
