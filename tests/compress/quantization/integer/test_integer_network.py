@@ -10,7 +10,7 @@ from small_networks import conv, head, random_images, random_network, randomize
 from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork, calibrate, quantize
 from yolo_dist.compress.quantization.integer import compare, integer_network
 from yolo_dist.compress.quantization.integer.operations import IntegerConvolution
-from yolo_dist.darknet.cfg import Layer, Route
+from yolo_dist.darknet.cfg import Layer, Route, Shortcut
 from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
@@ -61,6 +61,21 @@ def test_heads_of_integers_are_those_of_the_network() -> None:
     images = random_images(2, seed=1)
     for ours, theirs in zip(integer_network(network)(images), network(images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0.01)
+
+
+def test_with_powers_of_two_only_rounded_biases_differ() -> None:
+    plain: dict[str, Any] = {"batch_normalize": 0}
+    network = random_network(
+        *(conv(8, 3, **plain), conv(8, 3, activation="mish", **plain), Shortcut(from_layer=(-2,)), *head())
+    )
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_((parameter * 16).round() / 16)  # as a whole number of accumulators' units
+    exact = calibrated(network, power_of_two=True, fold_batchnorm=True)
+    comparison = compare(integer_network(exact), exact, random_images(4, seed=1))
+    assert {layer.equal for layer in comparison.layers} == {1.0}
+    assert comparison.raw == 0
 
 
 def test_nothing_but_integers_is_computed_with() -> None:
