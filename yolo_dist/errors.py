@@ -13,6 +13,7 @@ YoloDistError              the work failed: exit 1
 │   │   ├── CfgError           file, line, key
 │   │   ├── WeightsMismatch    floats expected and found, layer reached
 │   │   ├── BundleCorrupt      bundle and the file that does not match
+│   │   ├── DumpCorrupt        a dump's folder and the file that does not match
 │   │   └── NonFiniteOutput    weights that make no sense
 │   ├── QuantizationError
 │   │   ├── NotCalibrated      a quantised network without ranges
@@ -100,6 +101,10 @@ class WeightsMismatch(ModelError):
 
 class BundleCorrupt(ModelError):
     """A bundle's files do not match its record."""
+
+
+class DumpCorrupt(ModelError):
+    """The files of a dump for an FPGA do not match its index."""
 
 
 class NonFiniteOutput(ModelError):

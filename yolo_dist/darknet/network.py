@@ -1,7 +1,7 @@
 """A cfg as a torch network, and its state before training from scratch."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class Network(nn.Module):
             if isinstance(layer, Yolo)
         ]
         self._sources = [sources(layer, index) for index, layer in enumerate(cfg.layers)]
-        self._finished = _finished(self._sources)
+        self._finished = finished_outputs(self._sources)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Raw outputs of the heads.
@@ -78,7 +78,7 @@ class Network(nn.Module):
         return raws, features
 
 
-def _finished(reads: list[tuple[int, ...]]) -> list[list[int]]:
+def finished_outputs(reads: Sequence[Sequence[int]]) -> list[list[int]]:
     """For each layer, the outputs that no layer after it reads and that none before it could have dropped."""
     last_reader = list(range(len(reads)))
     for reader, read in enumerate(reads):
