@@ -100,8 +100,10 @@ class QuantizedConvolution(Convolution):
                 scale *= self._norm_factor()
             bias = self.conv.bias if self.norm is None else self._folded_bias()
             assert bias is not None
-            zero_point = float(quantized.zero_point.flatten()[0])
-            return DeployedConvolution(quantized.steps, zero_point, scale, self._rounded(bias).clone())
+            steps, zero_points = quantized.steps, quantized.zero_point.flatten()
+            if (zero_points != zero_points[0]).any():  # filters have their own, so that none is left to name
+                steps, zero_points = steps - quantized.zero_point, torch.zeros(1)
+            return DeployedConvolution(steps, float(zero_points[0]), scale, self._rounded(bias).clone())
 
     def _quantized(self, fold: Tensor | None) -> QuantizedWeights:
         assert self.weight_bits is not None
