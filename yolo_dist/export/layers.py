@@ -116,4 +116,6 @@ def _add_deployed(graph: Graph, layer: QuantizedConvolution, features: Signal) -
     assert features.grid is not None
     deployed = with_room_for_bias(layer.deployed(), features.grid.scale)
     weights, scale = add_weights(graph, deployed.steps, torch.tensor(deployed.zero_point), deployed.scale)
+    if layer.output is None:  # runtimes compute what no QuantizeLinear follows in float
+        return weights, graph.constant(deployed.bias)
     return weights, add_bias(graph, deployed.bias, scale * np.float32(features.grid.scale))

@@ -19,8 +19,8 @@ from yolo_dist.errors import NotExportable
 from yolo_dist.evaluate.inference import Thresholds
 from yolo_dist.export.graph import Graph
 from yolo_dist.export.grids import StoredGrid, add_grid
-from yolo_dist.export.outputs import BOX, add_boxes, add_detections, add_raw, rows_of
 from yolo_dist.export.layers import Signal, add_layer
+from yolo_dist.export.outputs import BOX, add_boxes, add_detections, add_raw, rows_of
 
 IMAGES, BATCH = "images", "batch"
 BRIGHTEST = 255
@@ -139,7 +139,7 @@ def _add_image(graph: Graph, network: Network) -> Signal:
     channels = network.cfg.net.channels
     grid = StoredGrid.of(network.image.grid()) if isinstance(network, QuantizedNetwork) else None
     if grid is not None and grid.scale == float(np.float32(1 / BRIGHTEST)):
-        return Signal(graph.add("DequantizeLinear", IMAGES, *grid.constants(graph)), channels, grid)
+        return Signal(graph.add("DequantizeLinear", IMAGES, graph.constant(grid.scale)), channels, grid)
     pixels = graph.add("Div", graph.add("Cast", IMAGES, to=TensorProto.FLOAT), graph.constant(BRIGHTEST))
     return Signal(pixels if grid is None else add_grid(graph, pixels, grid)[0], channels, grid)
 

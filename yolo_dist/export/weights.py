@@ -15,6 +15,7 @@ from yolo_dist.compress.quantization.schemes import CHANNEL_SHAPE
 from yolo_dist.errors import NotExportable
 from yolo_dist.export.graph import INTEGERS_OF_16_BITS, Graph
 
+LARGEST_WEIGHT = 127
 LARGEST_BIAS = 2**30
 """In steps of the accumulator: half of int32, so that the products have room."""
 
@@ -38,6 +39,7 @@ def store_weights(steps: Tensor, zero_point: Tensor, scale: Tensor) -> StoredWei
     """Weights (steps − zero point)·scale in the type that runtimes are fastest with.
 
     That is int8 around 0 where they fit, and a negative scale goes into the sign of its filter; else uint8, else int16.
+    Weights of few bits are multiplied by the largest 2^k that fits, which leaves biases finer steps.
 
     Args:
         steps: whole numbers, float32 [O, I, h, w].
@@ -50,15 +52,16 @@ def store_weights(steps: Tensor, zero_point: Tensor, scale: Tensor) -> StoredWei
     zero_points = zero_point.flatten()
     centred = steps - (zero_points if len(zero_points) == 1 else zero_points.view(CHANNEL_SHAPE))
     sign = torch.where(scale < 0, -1.0, 1.0)
+    spare = 2.0 ** int(torch.log2(LARGEST_WEIGHT / centred.abs().max().clamp_min(1)).floor().clamp_min(0))
+    common = int(zero_points[0]) if (zero_points == zero_points[0]).all() else 0
     for values, point, factor, dtype in (
-        (centred * sign.view(CHANNEL_SHAPE), 0, scale.abs(), np.int8),
+        (centred * sign.view(CHANNEL_SHAPE) * spare, 0, scale.abs() / spare, np.int8),
         (centred, 0, scale, np.int8),
-        (steps, int(zero_points[0]), scale, np.uint8),
+        (centred + common, common, scale, np.uint8),
         (centred, 0, scale, np.int16),
     ):
-        one_point = point == 0 or bool((zero_points == point).all())
         limits = np.iinfo(dtype)
-        if one_point and limits.min <= values.min() and values.max() <= limits.max:
+        if limits.min <= values.min() and values.max() <= limits.max:
             return StoredWeights(values.numpy().astype(dtype), point, factor.numpy())
     return None
 
