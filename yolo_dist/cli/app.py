@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, models, pruning, runs, sensitivity
+from yolo_dist.cli import data, export, models, pruning, runs, sensitivity
 from yolo_dist.errors import InputError, YoloDistError
 
 INTERRUPTED = 130
@@ -36,6 +36,7 @@ _top: list[Callable[..., None]] = [
     sensitivity.sensitivity,
     models.evaluate,
     models.detect,
+    export.export,
     runs.report,
 ]
 _below_shards: list[Callable[..., None]] = [data.info, data.verify, data.preview]
