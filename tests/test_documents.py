@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from yolo_dist.cli.app import app
 from yolo_dist.config import Config
-from yolo_dist.recipe import PruneStage, Recipe, TrainStage
+from yolo_dist.recipe import ExportStage, PruneStage, Recipe, TrainStage
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -81,7 +81,12 @@ def test_links_of_the_documents_lead_somewhere(document: Path) -> None:
 
 def test_the_recipe_page_names_every_key() -> None:
     page = (ROOT / "docs" / "recipe.md").read_text()
-    missing = [key for model in (Recipe, TrainStage, PruneStage) for key in keys_of(model) if f"`{key}" not in page]
+    missing = [
+        key
+        for model in (Recipe, TrainStage, PruneStage, ExportStage)
+        for key in keys_of(model)
+        if f"`{key}" not in page
+    ]
     assert missing == []
 
 
