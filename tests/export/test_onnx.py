@@ -173,6 +173,15 @@ def test_a_file_says_what_it_was_made_from(tmp_path: Path) -> None:
     assert sides == ["batch", 3, 32, 64]
 
 
+@pytest.mark.parametrize("config", [None, FAST], ids=["float", "int8"])
+@pytest.mark.parametrize("opset", [13, 17, 24])
+def test_older_and_newer_opsets_compute_the_same(opset: int, config: dict[str, Any] | None) -> None:
+    network, images = random_network(conv(8, 3, 2), *head()), photos()
+    model = network if config is None else calibrated(network, **config)
+    (usual,), (other,) = (run_file(exported(model, opset=number), images) for number in (21, opset))
+    np.testing.assert_allclose(other, usual, atol=1e-5)
+
+
 def test_a_float_network_has_no_integers() -> None:
     with pytest.raises(NotExportable, match="not quantised; quantise it first, or take format onnx"):
         exported(random_network(conv(8), *head()), format="onnx-int8")

@@ -31,7 +31,7 @@ from yolo_dist.export.float_layers import (
 )
 from yolo_dist.export.graph import Graph
 from yolo_dist.export.grids import StoredGrid, add_grid
-from yolo_dist.export.weights import add_bias, add_weights, with_room_for_bias
+from yolo_dist.export.weights import add_bias, add_weights, in_all_bits, with_room_for_bias
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,10 @@ def _add_gate_weights(graph: Graph, layer: QuantizedSqueezeExcitation, conv: nn.
 def _add_deployed(graph: Graph, layer: QuantizedConvolution, features: Signal) -> tuple[str, str]:
     """Weights and biases of a convolution, read from integers."""
     assert features.grid is not None
-    deployed = with_room_for_bias(layer.deployed(), features.grid.scale)
-    weights, scale = add_weights(graph, deployed.steps, torch.tensor(deployed.zero_point), deployed.scale)
-    if layer.output is None:  # runtimes compute what no QuantizeLinear follows in float
+    step, deployed = features.grid.scale, layer.deployed()
+    if layer.output is None:  # no QuantizeLinear follows: runtimes compute it in float
+        weights, _ = add_weights(graph, deployed.steps, torch.tensor(deployed.zero_point), deployed.scale)
         return weights, graph.constant(deployed.bias)
-    return weights, add_bias(graph, deployed.bias, scale * np.float32(features.grid.scale))
+    deployed = with_room_for_bias(in_all_bits(deployed), step)
+    weights, scale = add_weights(graph, deployed.steps, torch.tensor(deployed.zero_point), deployed.scale)
+    return weights, add_bias(graph, deployed.bias, scale * np.float32(step))

@@ -1,5 +1,6 @@
 """Quantised weights and biases as the integers that a file holds."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,6 @@ def store_weights(steps: Tensor, zero_point: Tensor, scale: Tensor) -> StoredWei
     """Weights (steps − zero point)·scale in the type that runtimes are fastest with.
 
     That is int8 around 0 where they fit, and a negative scale goes into the sign of its filter; else uint8, else int16.
-    Weights of few bits are multiplied by the largest 2^k that fits, which leaves biases finer steps.
 
     Args:
         steps: whole numbers, float32 [O, I, h, w].
@@ -52,10 +52,9 @@ def store_weights(steps: Tensor, zero_point: Tensor, scale: Tensor) -> StoredWei
     zero_points = zero_point.flatten()
     centred = steps - (zero_points if len(zero_points) == 1 else zero_points.view(CHANNEL_SHAPE))
     sign = torch.where(scale < 0, -1.0, 1.0)
-    spare = 2.0 ** int(torch.log2(LARGEST_WEIGHT / centred.abs().max().clamp_min(1)).floor().clamp_min(0))
     common = int(zero_points[0]) if (zero_points == zero_points[0]).all() else 0
     for values, point, factor, dtype in (
-        (centred * sign.view(CHANNEL_SHAPE) * spare, 0, scale.abs() / spare, np.int8),
+        (centred * sign.view(CHANNEL_SHAPE), 0, scale.abs(), np.int8),
         (centred, 0, scale, np.int8),
         (centred + common, common, scale, np.uint8),
         (centred, 0, scale, np.int16),
@@ -64,6 +63,18 @@ def store_weights(steps: Tensor, zero_point: Tensor, scale: Tensor) -> StoredWei
         if limits.min <= values.min() and values.max() <= limits.max:
             return StoredWeights(values.numpy().astype(dtype), point, factor.numpy())
     return None
+
+
+def in_all_bits(layer: DeployedConvolution) -> DeployedConvolution:
+    """The same layer with weights of fewer than 8 bits times the largest 2^k that int8 holds, and scales divided by it.
+
+    The accumulators have finer steps then, and with them the bias.
+    """
+    centred = layer.steps - layer.zero_point
+    factor = 2.0 ** math.floor(math.log2(LARGEST_WEIGHT / max(1.0, float(centred.abs().max()))))
+    if factor <= 1:
+        return layer
+    return DeployedConvolution(centred * factor, 0.0, layer.scale / factor, layer.bias)
 
 
 def with_room_for_bias(layer: DeployedConvolution, input_scale: float) -> DeployedConvolution:
