@@ -45,6 +45,7 @@ bench: setup
 	$(VENV)/bin/python benchmarks/mixture.py
 	$(VENV)/bin/python benchmarks/convert.py
 	$(VENV)/bin/python benchmarks/object_store.py
+	$(VENV)/bin/python benchmarks/quantization.py
 
 bench-peers: setup $(STREAMING)
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[bench]'

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from yolo_dist.cli.app import app
 from yolo_dist.config import Config
-from yolo_dist.recipe import PruneStage, QuantizeStage, Recipe, TrainStage
+from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, TrainStage
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -83,7 +83,7 @@ def test_the_recipe_page_names_every_key() -> None:
     page = (ROOT / "docs" / "recipe.md").read_text()
     missing = [
         key
-        for model in (Recipe, TrainStage, PruneStage, QuantizeStage)
+        for model in (Recipe, TrainStage, PruneStage, QuantizeStage, ExportStage)
         for key in keys_of(model)
         if f"`{key}" not in page
     ]

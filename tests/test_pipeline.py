@@ -119,6 +119,25 @@ def test_a_run_leaves_the_files_that_its_folder_promises_and_nothing_of_its_work
     ]
 
 
+def test_an_export_stage_leaves_a_file_with_its_accuracy_size_and_speed(folder: Path) -> None:
+    stages = [
+        {"id": "base", "kind": "train", "epochs": 1},
+        {"id": "file", "kind": "export"},
+        {"id": "found", "kind": "export", "from": "base", "output": "detections"},
+    ]
+    base, exported, detections = run(recipe(folder, stages=stages))
+    assert (exported.kind, exported.parameters, exported.macs) == ("export", base.parameters, base.macs)
+    assert base.map is not None
+    assert exported.map == pytest.approx(base.map, abs=1e-3) == detections.map
+    record = json.loads(stage_file(folder, "file", "export.json").read_text())
+    assert exported.weight_bytes == record["bytes"] == stage_file(folder, "file", "model.onnx").stat().st_size
+    assert exported.latency_ms == record["latency_ms"]["1"] > 0
+    assert record["bundle"] == read_record(stage_file(folder, "base", ""))[1]
+    assert redone(run(recipe(folder, stages=stages))) == []
+    stage_file(folder, "file", "model.onnx").write_bytes(b"damaged")
+    assert redone(run(recipe(folder, stages=stages))) == ["file"]
+
+
 def test_a_prune_stage_goes_by_the_importance_that_the_recipe_names(folder: Path) -> None:
     values = recipe(folder, "pruned.importance=taylor", "pruned.calibration_images=5", "pruned.percent=0.3")
     run(values)

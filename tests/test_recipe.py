@@ -119,6 +119,11 @@ def test_every_recipe_that_comes_with_the_package_is_valid(path: Path) -> None:
             "stages.0: from names no stage before this one",
             id="from a later one",
         ),
+        pytest.param(
+            {"stages": stages({"kind": "export"}, {})},
+            "stages.1: starts from stage0, an exported file and no bundle; name another stage with from",
+            id="from an exported file",
+        ),
         pytest.param({"stages": stages({"from": "stage0"})}, "stages.0: from names no stage", id="from itself"),
         pytest.param(
             {"stages": stages({"kind": "quantize"}, {}, {"kind": "prune"})},

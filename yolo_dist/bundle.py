@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
@@ -218,18 +218,26 @@ def numbered_classes(cfg: Url) -> tuple[str, ...]:
     return tuple(str(number) for number in range(max(_head_classes(read_cfg(str(cfg))), default=0)))
 
 
-def require_classes(bundle: Bundle, classes: tuple[str, ...], source: str) -> None:
+class Named(Protocol):
+    """A model that says what its classes are called."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of its class scores."""
+
+
+def require_classes(model: Named, classes: tuple[str, ...], source: str) -> None:
     """Refuse a dataset whose classes are not the model's, by name and order.
 
     Raises:
         ConfigError: both lists differ.
     """
-    if bundle.classes == classes:
+    if model.classes == classes:
         return
     raise ConfigError(
         source,
         [
-            f"its classes are {', '.join(classes)}, the model's are {', '.join(bundle.classes)}; "
+            f"its classes are {', '.join(classes)}, the model's are {', '.join(model.classes)}; "
             "take the model made for this dataset, or convert with the model's card"
         ],
     )

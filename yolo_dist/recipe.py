@@ -13,6 +13,7 @@ from yolo_dist.config import Config, ImageSize, read_yaml, validate
 from yolo_dist.dataset import Dataset, Mix, Shards, misplaced_shards
 from yolo_dist.errors import ConfigError
 from yolo_dist.evaluate.evaluator import EvaluationConfig
+from yolo_dist.export.onnx import ExportConfig
 from yolo_dist.model import ModelSource
 from yolo_dist.object_store import ObjectStoreConfig
 from yolo_dist.train.cluster import ClusterConfig
@@ -61,8 +62,20 @@ class QuantizeStage(QuantizeConfig):
         return QuantizeConfig(**{name: getattr(self, name) for name in QuantizeConfig.model_fields})
 
 
-AnyStage = TrainStage | PruneStage | QuantizeStage
-Stage = Annotated[AnyStage, Field(discriminator="kind")]
+class ExportStage(ExportConfig):
+    """A stage in a recipe that writes a file for other runtimes; no stage starts from it."""
+
+    kind: Literal["export"]
+    id: StageId
+    from_: StageId | None = Field(default=None, alias="from")
+    """Stage to start from; the one before by default."""
+
+    def settings(self) -> ExportConfig:
+        """The stage without its place in the recipe."""
+        return ExportConfig(**{name: getattr(self, name) for name in ExportConfig.model_fields})
+
+
+Stage = Annotated[TrainStage | PruneStage | QuantizeStage | ExportStage, Field(discriminator="kind")]
 
 
 class Recipe(Config):
@@ -125,7 +138,7 @@ class Recipe(Config):
         assert isinstance(self.shards, str)
         return {self.dataset: self.shards}
 
-    def start_of(self, stage: AnyStage) -> str | None:
+    def start_of(self, stage: Stage) -> str | None:
         """Id of the stage that `stage` starts from; None for the recipe's model."""
         if stage.from_ is not None:
             return stage.from_
@@ -195,15 +208,21 @@ def _with(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
 
 
 def _order_problems(stages: Any) -> Iterator[tuple[int, Any, str]]:
-    """Number, id and mistake of each stage whose id was there before, or which starts from none before it."""
+    """Number, id and mistake of each stage whose id was there before, or which starts from none before it, or from
+    one that makes no bundle."""
     seen: list[Any] = []
+    files: list[Any] = []
     for number, stage in enumerate(stages if isinstance(stages, list | tuple) else ()):
-        name, origin = (stage.get(key) if isinstance(stage, dict) else None for key in ("id", "from"))
+        name, origin, kind = (stage.get(key) if isinstance(stage, dict) else None for key in ("id", "from", "kind"))
         if name is not None and name in seen:
             yield number, name, "an earlier stage has the same id"
         if origin is not None and origin not in seen:
             yield number, origin, "from names no stage before this one"
+        start = origin if origin is not None else seen[-1] if seen else None
+        if start is not None and start in files:
+            yield number, name, f"starts from {start}, an exported file and no bundle; name another stage with from"
         seen.append(name)
+        files += [name] if kind == "export" else []
 
 
 def _quantization_problems(stages: Any) -> Iterator[tuple[int, Any, str]]:

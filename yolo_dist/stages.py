@@ -17,8 +17,11 @@ from yolo_dist.compress.quantization import QuantizeConfig, calibrate, quantize
 from yolo_dist.darknet.shapes import count_macs
 from yolo_dist.data.loader import images_of
 from yolo_dist.data.mixture import Images, Place, open_images
-from yolo_dist.evaluate.evaluator import EvaluationConfig
-from yolo_dist.evaluate.samples import METRICS_FILE
+from yolo_dist.evaluate.evaluator import EvaluationConfig, evaluate
+from yolo_dist.evaluate.samples import METRICS_FILE, save_evaluation
+from yolo_dist.export.onnx import ExportConfig, export_onnx
+from yolo_dist.export.runtime import MODEL_FILE, load_exported
+from yolo_dist.export.write import EXPORT_FILE, export_file
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
 from yolo_dist.train.calibration import calibration_batches, calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
@@ -130,6 +133,26 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
     publish(context.output / PROOF_FILE, str(proof))
 
 
+def export_stage(context: StageContext, config: ExportConfig) -> None:
+    """Write the start bundle as a file, and evaluate it in ONNX Runtime: the boxes of the same network, whatever the
+    file itself gives."""
+    start, validation = open_bundle(context.start), open_images(context.validation)
+    record = export_file(start, config, context.output / MODEL_FILE)
+    publish(context.output / EXPORT_FILE, record.model_dump_json(indent=2))
+    boxes = export_onnx(start, config.model_copy(update={"output": "boxes"})).SerializeToString()
+    threads = context.cluster.cpus_per_worker
+    evaluation = evaluate(
+        load_exported(boxes, context.stage, threads),
+        validation,
+        start.image_size,
+        context.evaluation,
+        threads=threads,
+        max_detections=context.max_detections,
+    )
+    assert evaluation is not None
+    save_evaluation(evaluation, validation, context.output / EVALUATION_FOLDER)
+
+
 def prune_with_shards(
     start: Bundle,
     config: PruneConfig,
@@ -183,15 +206,17 @@ def read_evaluation(output: UPath) -> dict[str, Any]:
     return metrics
 
 
-def collect(output: UPath, bundle: Bundle, target: UPath, records: dict[str, str]) -> None:
-    """Publish a stage's output as one folder: the bundle's files, evaluation, proof and `records` (name → text)."""
+def collect(output: UPath, bundle: Bundle | None, target: UPath, records: dict[str, str]) -> None:
+    """Publish a stage's output as one folder: the bundle's files or the exported one, evaluation, proof and `records`
+    (name → text)."""
     last = next(reversed(records))
     if not (target / last).exists():
         remove(target)  # what is left of a damaged stage
     with local_copy(output) as source, publish_folder(target, last=last) as folder:
         shutil.copytree(source / EVALUATION_FOLDER, folder, dirs_exist_ok=True)
-        for path in source.glob("*.json"):
+        for path in (*source.glob("*.json"), *source.glob(MODEL_FILE)):
             shutil.copy(path, folder)
-        bundle.write(folder)
+        if bundle is not None:
+            bundle.write(folder)
         for name, text in records.items():
             (folder / name).write_text(text)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, models, pruning, quantization, runs, sensitivity
+from yolo_dist.cli import data, export, models, pruning, quantization, runs, sensitivity
 from yolo_dist.errors import InputError, YoloDistError
 
 INTERRUPTED = 130
@@ -37,6 +37,7 @@ _top: list[Callable[..., None]] = [
     quantization.quantize,
     models.evaluate,
     models.detect,
+    export.export,
     runs.report,
 ]
 _below_shards: list[Callable[..., None]] = [data.info, data.verify, data.preview]

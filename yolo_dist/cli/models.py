@@ -29,7 +29,11 @@ from yolo_dist.errors import ConfigError
 from yolo_dist.storage import location
 
 if TYPE_CHECKING:
+    from yolo_dist.bundle import Bundle
+    from yolo_dist.darknet.network import Network
+    from yolo_dist.evaluate.inference import Predict
     from yolo_dist.evaluate.metrics import Metrics
+    from yolo_dist.export.runtime import ExportedModel
 
 
 def train(
@@ -76,6 +80,9 @@ def evaluate(
     split: Split = "val",
     size: Size = None,
     confidence: Annotated[float, typer.Option(help="Least score that counts.")] = 0.001,
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="torch, or onnxruntime for a file that `export` wrote.")
+    ] = "torch",
     as_json: Json = False,
 ) -> None:
     """Measure accuracy on a converted split by the COCO protocol.
@@ -87,12 +94,20 @@ def evaluate(
 
     config = validate(evaluator.EvaluationConfig, {"confidence": confidence}, "options")
     images = open_split(shards, split)
-    bundle = load_model(model, cfg, weights, dataset, images.classes, size)
-    require_classes(bundle, images.classes, shards)
+    found: Bundle | ExportedModel
+    network: Network | Predict
+    if runtime == "onnxruntime":
+        found = network = _exported(model, cfg, weights, size)
+    elif runtime == "torch":
+        found = load_model(model, cfg, weights, dataset, images.classes, size)
+        network = found.network
+    else:
+        raise ConfigError("options", [f"--runtime {runtime} is not there; take torch or onnxruntime"])
+    require_classes(found, images.classes, shards)
     evaluation = evaluator.evaluate(
-        bundle.network,
+        network,
         images,
-        bundle.image_size,
+        found.image_size,
         config,
         max_detections=detections_that_count(dataset, images.manifest.dataset),
     )
@@ -139,6 +154,16 @@ def detect(
     typer.echo(
         f"{found} objects on {len(report.frames)} images and frames; copies and {report.json_file.name} in {out}"
     )
+
+
+def _exported(model: str | None, cfg: str | None, weights: str | None, size: str | None) -> "ExportedModel":
+    from yolo_dist.export.runtime import open_exported
+
+    if model is None or cfg is not None or weights is not None or size is not None:
+        raise ConfigError("options", ["--runtime onnxruntime takes --model FILE.onnx, whose input size is its own"])
+    exported = open_exported(model)
+    exported.require_boxes(model)
+    return exported
 
 
 def _start(model: str | None, cfg: str | None, weights: str | None) -> Any:

@@ -12,7 +12,7 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import evaluation_batches
 from yolo_dist.data.mixture import Images, Mixture
 from yolo_dist.evaluate.by_source import source_metrics
-from yolo_dist.evaluate.inference import Thresholds, find_objects, inference
+from yolo_dist.evaluate.inference import Predict, Thresholds, find_objects, inference
 from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
 from yolo_dist.evaluate.nms import Detections
 
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(
-    network: Network,
+    network: Network | Predict,
     shards: Images,
     image_size: tuple[int, int],
     config: EvaluationConfig | None = None,
@@ -71,7 +71,7 @@ def evaluate(
     The batches are fixed and dealt out to the workers, so that the result does not depend on their number.
 
     Args:
-        network: on `device`; its mode is restored.
+        network: on `device`; its mode is restored. Or what computes boxes in its place, such as an exported file.
         shards: the split.
         image_size: (width, height) of the input in pixels.
         config: how.
@@ -116,7 +116,7 @@ def evaluate(
 
 
 def predict(
-    network: Network,
+    network: Network | Predict,
     shards: Images,
     image_size: tuple[int, int],
     config: EvaluationConfig,

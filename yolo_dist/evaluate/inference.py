@@ -1,6 +1,6 @@
 """From a batch of letterboxed images to the objects on the original ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -12,6 +12,9 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.data.image import Letterbox
 from yolo_dist.errors import NonFiniteOutput
 from yolo_dist.evaluate.nms import Detections, non_maximum_suppression
+
+Predict = Callable[[Tensor], Tensor]
+"""Uint8 RGB images [B, 3, H, W] to boxes, float32 [B, N, 5 + classes], as `decode_heads` gives them."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,12 @@ class Thresholds:
 
 
 @contextmanager
-def inference(network: Network) -> Iterator[None]:
+def inference(network: Network | Predict) -> Iterator[None]:
     """Evaluation mode without gradients; every module gets its own mode back afterwards."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
+    modules = list(network.modules()) if isinstance(network, Network) else []
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
     try:
         with torch.inference_mode():
             yield
@@ -45,7 +50,7 @@ def inference(network: Network) -> Iterator[None]:
 
 
 def find_objects(
-    network: Network,
+    network: Network | Predict,
     images: Tensor,
     letterboxes: Sequence[Letterbox],
     thresholds: Thresholds,
@@ -55,7 +60,7 @@ def find_objects(
     """The objects on a batch of images; call it inside `inference(network)`.
 
     Args:
-        network: on the device of the images.
+        network: on the device of the images; or what computes boxes in its place.
         images: uint8 RGB [B, 3, H, W].
         letterboxes: how each image came into the input.
         thresholds: what to keep.
@@ -68,11 +73,7 @@ def find_objects(
     Raises:
         NonFiniteOutput: the network gives NaN or infinity.
     """
-    pixels = images.float().div_(255)
-    with torch.autocast(images.device.type, autocast) if autocast else nullcontext():
-        raws = network(pixels)
-    require_finite(raws)
-    decoded = decode_heads(network.heads, raws)
+    decoded = _boxes(network, images, autocast) if isinstance(network, Network) else network(images)
     if classes is not None:
         decoded[..., 5:] *= classes[:, None]
     found = non_maximum_suppression(
@@ -83,6 +84,14 @@ def find_objects(
         thresholds.multi_label,
     )
     return [_on_original(one, letterbox) for one, letterbox in zip(found, letterboxes, strict=True)]
+
+
+def _boxes(network: Network, images: Tensor, autocast: torch.dtype | None) -> Tensor:
+    pixels = images.float().div_(255)
+    with torch.autocast(images.device.type, autocast) if autocast else nullcontext():
+        raws = network(pixels)
+    require_finite(raws)
+    return decode_heads(network.heads, raws)
 
 
 def require_finite(outputs: Sequence[Tensor]) -> None:
