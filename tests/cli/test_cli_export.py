@@ -1,10 +1,17 @@
-"""The commands `export` and `evaluate --runtime onnxruntime`."""
+"""The commands `export`, for runtimes and FPGAs, and `evaluate --runtime onnxruntime`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from command_line import done, refused
+
+from yolo_dist.bundle import open_bundle
+from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork, calibrate, quantize
+from yolo_dist.compress.quantization.integer import integer_network
+from yolo_dist.export.fpga import read_fpga
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +56,39 @@ def test_options_that_a_file_has_no_use_for_are_refused(folder: Path) -> None:
     assert refused("export", "--model", folder / "bundle", "--output", "masks", "--out", folder / "masks.onnx") == [
         "options: output: Input should be 'boxes', 'raw' or 'detections' (got 'masks')"
     ]
+
+
+def shifting_bundle(folder: Path) -> Path:
+    bundle = tiny.make_bundle()
+    network = quantize(bundle.network, QuantizationConfig(power_of_two=True, fold_batchnorm=True))
+    calibrate(network, [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))], "minmax")
+    replace(bundle, network=network).save(folder / "shifting")
+    return folder / "shifting"
+
+
+def test_a_dump_for_an_fpga_reads_back_as_the_integers_of_the_bundle(folder: Path) -> None:
+    model = shifting_bundle(folder)
+    out = done("export", "--model", model, "--format", "fpga", "--tile", "4x3", "--out", folder / "fpga").out
+    assert out.endswith(" KiB of integers; index.json says what they are\n")
+    network = open_bundle(model).network
+    assert isinstance(network, QuantizedNetwork)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    for read, made in zip(read_fpga(folder / "fpga")(images), integer_network(network)(images), strict=True):
+        assert torch.equal(read, made)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--format", "fpga"], "format fpga takes a quantised bundle; quantise with power_of_two and fold_batchnorm"),
+        (["--tile", "4x4"], "options: --tile is for --format fpga"),
+    ],
+)
+def test_what_an_fpga_cannot_take_is_refused(folder: Path, options: list[str], problem: str) -> None:
+    assert refused("export", "--model", folder / "bundle", *options, "--out", folder / "never") == [problem]
+    assert not (folder / "never").exists()
+
+
+def test_a_tile_that_is_none_is_refused(folder: Path) -> None:
+    words = ["--model", shifting_bundle(folder), "--format", "fpga", "--tile", "4", "--out", folder / "never"]
+    assert refused("export", *words) == ["tile: 4 is none; give output and input channels as TMxTN, such as 32x4"]
