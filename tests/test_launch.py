@@ -7,6 +7,7 @@ from oxford_hand import write_hands
 from typer.testing import CliRunner
 
 from yolo_dist.cli.app import app
+from yolo_dist.compress.pruning.method import METHODS
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.recipe import read_recipe
@@ -16,6 +17,8 @@ LAUNCH = Path(__file__).parents[1] / "launch"
 SAMPLES = {
     "bccd": ("bccd", "train", "val"),
     "bccd-pruning": ("bccd", "train", "val"),
+    "bccd-pruning-mobilenet": ("bccd", "train", "val"),
+    "bccd-quantization": ("bccd", "train", "val"),
     "bdd100k": ("bdd100k", "train", "train"),
     "coco": ("coco", "train", "val"),
     "dior": ("dior", "train", "test"),
@@ -54,19 +57,34 @@ def test_the_recipe_of_a_mixture_passes_the_check_on_converted_data(shared_data:
     assert result.output.endswith("nothing wrong\n")
 
 
-def test_the_pruning_study_fine_tunes_every_cut_and_has_its_controls() -> None:
-    recipe = read_recipe(str(LAUNCH / "bccd-pruning.yaml"))
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [
+        ("bccd-pruning", {"normal", "regular", "slim", "eagle-eye"}),
+        ("bccd-pruning-mobilenet", set(METHODS)),
+    ],
+)
+def test_a_pruning_study_fine_tunes_every_cut_and_has_its_controls(name: str, methods: set[str]) -> None:
+    recipe = read_recipe(str(LAUNCH / f"{name}.yaml"))
     ids = [stage.id for stage in recipe.stages]
-    cuts = [stage.id for stage in recipe.stages if stage.kind == "prune"]
-    assert [name for name in cuts if f"{name}-tuned" not in ids] == []
+    cuts = [stage for stage in recipe.stages if stage.kind == "prune"]
+    assert [cut.id for cut in cuts if f"{cut.id}-tuned" not in ids] == []
     assert {"base-longer", "scratch", "random", "dense"} <= set(ids)
-    assert {stage.method for stage in recipe.stages if stage.kind == "prune"} == {
-        *("normal", "regular", "slim", "eagle-eye")
-    }
+    assert {cut.method for cut in cuts} == methods
 
 
-@pytest.mark.parametrize("name", sorted({*SAMPLES, "visdrone-coco"} - {"bccd-pruning"}))
+def test_the_whole_chain_ends_in_a_file_of_integers() -> None:
+    recipe = read_recipe(str(LAUNCH / "bccd.yaml"))
+    assert [stage.id for stage in recipe.stages][4:] == ["int8", "onnx"]
+    assert recipe.stages[-1].kind == "export"
+    assert recipe.stages[-1].format == "onnx-int8"
+
+
+STUDIES = {"bccd-pruning", "bccd-pruning-mobilenet", "bccd-quantization"}
+
+
+@pytest.mark.parametrize("name", sorted({*SAMPLES, "visdrone-coco"} - STUDIES))
 def test_a_recipe_trains_sparsifies_prunes_and_tunes(name: str) -> None:
     recipe = read_recipe(str(LAUNCH / f"{name}.yaml"))
-    assert [stage.id for stage in recipe.stages] == ["base", "sparse", "pruned", "tuned"]
+    assert [stage.id for stage in recipe.stages][:4] == ["base", "sparse", "pruned", "tuned"]
     assert (recipe.train_split, recipe.validation_split) == ("train", "val")
