@@ -26,13 +26,13 @@ class DeployedConvolution:
 
     Attributes:
         steps: whole numbers, float32 [O, I, h, w].
-        zero_point: whole number, the same for all filters.
+        zero_point: of each filter, whole numbers in float32 [O].
         scale: of each filter, float32 [O]; negative where γ is and batch normalisation is not folded.
         bias: float32 [O].
     """
 
     steps: Tensor
-    zero_point: float
+    zero_point: Tensor
     scale: Tensor
     bias: Tensor
 
@@ -100,7 +100,7 @@ class QuantizedConvolution(Convolution):
                 scale *= self._norm_factor()
             bias = self.conv.bias if self.norm is None else self._folded_bias()
             assert bias is not None
-            zero_point = float(quantized.zero_point.flatten()[0])
+            zero_point = quantized.zero_point.flatten().expand(channels).clone()
             return DeployedConvolution(quantized.steps, zero_point, scale, self._rounded(bias).clone())
 
     def _quantized(self, fold: Tensor | None) -> QuantizedWeights:
