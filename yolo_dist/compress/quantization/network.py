@@ -32,7 +32,7 @@ class QuantizedNetwork(Network):
 
     def __init__(self, cfg: Cfg, config: QuantizationConfig) -> None:
         super().__init__(cfg)
-        self.config = config
+        self.config = config.settled
         self.image = ActivationQuantizer(IMAGE_BITS, "positive", config.power_of_two)
         self.image.set_range(torch.zeros(()), torch.ones(()))
         shapes = infer_shapes(cfg)
