@@ -10,7 +10,7 @@ from small_networks import conv, depthwise, head, random_images, random_network
 from torch import Tensor
 
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
-from yolo_dist.compress.quantization import QuantizationConfig, quantize
+from yolo_dist.compress.quantization import QuantizationConfig, as_float, quantize
 from yolo_dist.compress.quantization.layers import QuantizedConvolution
 from yolo_dist.darknet.cfg import Avgpool, Layer, Maxpool, Route, Shortcut, SqueezeExcite, Upsample
 from yolo_dist.darknet.network import Network, initialize
@@ -55,6 +55,13 @@ def test_parameters_keep_their_names_and_numbers_and_are_not_shared() -> None:
     for parameter in quantized.parameters():
         parameter.data.zero_()
     assert all(torch.equal(one, other) for one, other in zip(plain.parameters(), network().parameters(), strict=True))
+
+
+def test_the_float_network_comes_back_as_it_was() -> None:
+    again = as_float(calibrated(network(), weight_bits=3))
+    assert type(again) is Network
+    for own, expected in zip(raws(again, random_images()), raws(network(), random_images()), strict=True):
+        assert torch.equal(own, expected)
 
 
 @pytest.mark.parametrize("training", [False, True])

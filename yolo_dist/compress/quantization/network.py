@@ -79,6 +79,14 @@ def quantize(network: Network, config: QuantizationConfig) -> QuantizedNetwork:
     return quantized.train(network.training)
 
 
+def as_float(network: QuantizedNetwork) -> Network:
+    """The float network with a quantised one's weights, on its device; a copy."""
+    plain = Network(network.cfg).to(network.image.low.device)
+    state = network.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    return plain.train(network.training)
+
+
 def _statistics(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
