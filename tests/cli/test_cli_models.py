@@ -163,9 +163,29 @@ def test_sensitivity_lists_layers_and_leaves_numbers_and_a_plot(folder: Path) ->
     assert out.endswith(f"saved to {folder}/sens\n")
 
 
+def test_sensitivity_to_bits_lists_every_layer_that_is_quantised(folder: Path) -> None:
+    words = ["sensitivity", "--quantization", "--shards", folder / "shards", "--out", folder / "bits", "--bits", "2,8"]
+    words += ["--set", "per_channel=true", "--calibration-images", "4", "--model", folder / "bundle"]
+    found = done(*words, "--json").json()
+    assert json.loads((folder / "bits" / "sensitivity.json").read_text()) == found
+    assert [one["layers"] for one in found["sets"]] == [[0], [1], [3], [4]]
+    assert [trial["amount"] for trial in found["together"]["trials"]] == [8, 2]
+    assert (folder / "bits" / "sensitivity.html").exists()
+    out = done(*words).out
+    assert "mAP50 by bits" in out
+    assert "float mAP50 is 0.039, on 6 validation images" in out
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        (["--bits", "8"], "options: bits goes with --quantization"),
+        (["--set", "scheme=dorefa"], "options: quantization goes with --quantization"),
+        (["--quantization", "--percents", "0.5"], "options: percents goes without --quantization"),
+        (["--quantization", "--bits", "8,1"], "options: bits.1: Input should be greater than or equal to 2"),
+        (["--quantization", "--set", "scheme"], "--set: scheme: reads key=value"),
+        (["--quantization", "--set", "scheme=x"], "options: quantization.scheme: unknown scheme"),
+        (["--quantization", "--set", "weight_bits=4"], "options: quantization: weight_bits and activation_bits are"),
         (["--percents", "0.3,2"], "options: percents.1: Input should be less than 1"),
         (["--percents", "some"], "options: percents.0: Input should be a valid number"),
         (["--images", "0"], "options: images: Input should be greater than or equal to 1"),

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from yolo_dist.compress.pruning.sensitivity_record import Sensitivity
+from yolo_dist.compress.sensitivity.record import Sensitivity
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.report.run import Epoch
 
@@ -170,22 +170,22 @@ def class_precision_recall(models: Mapping[str, Metrics], classes: Iterable[str]
 
 
 def sensitivity_map(sensitivity: Sensitivity) -> Any | None:
-    """mAP50 lost by cutting each set of channels alone: a row a set, a column a percent; darker is worse."""
-    before, sets = sensitivity.unpruned, sensitivity.sets
+    """mAP50 lost by changing each set of layers alone: a row a set, a column an amount; darker is worse."""
+    before, sets = sensitivity.unchanged, sensitivity.sets
     if before is None or not any(curve.measured for curve in sets):
         return None
     lost = [[before.map50 - trial.outcome.map50 if trial.outcome else None for trial in curve.trials] for curve in sets]
-    figure = blank("percent", "layer")
+    figure = blank(sensitivity.unit, "layer")
     figure.add_trace(
         go.Heatmap(
-            x=[f"{trial.percent:g}" for trial in sets[0].trials],
+            x=[f"{trial.amount:g}" for trial in sets[0].trials],
             y=[curve.name for curve in sets],
             z=lost,
             zmin=0,
             zmax=max(before.map50, LEAST_RANGE),
             colorscale=LOST,
             colorbar={"title": {"text": "mAP50 lost"}, "thickness": 12, "outlinewidth": 0},
-            hovertemplate="layer %{y}, percent %{x}<br>mAP50 − %{z:.3f}<extra></extra>",
+            hovertemplate="layer %{y}, " + sensitivity.unit + " %{x}<br>mAP50 − %{z:.3f}<extra></extra>",
         )
     )
     figure.update_layout(height=ROW_HEIGHT * len(sets) + 110)
@@ -195,21 +195,25 @@ def sensitivity_map(sensitivity: Sensitivity) -> Any | None:
 
 
 def sensitivity_curves(sensitivity: Sensitivity) -> Any | None:
-    """mAP50 and mAP over percent where one threshold cuts all candidates; percent 0 is the network as it is."""
-    before, measured = sensitivity.unpruned, sensitivity.together.measured
+    """mAP50 and mAP where all candidates are changed at once; the first point is the network as it is."""
+    before, measured = sensitivity.unchanged, sensitivity.together.measured
     if before is None or not measured:
         return None
-    points = [(0.0, before), *((trial.percent, outcome) for trial, outcome in measured)]
-    figure = blank("percent", hovermode="x unified")
+    by_bits = sensitivity.unit == "bits"
+    start = "float" if by_bits else 0.0
+    points = [(start, before), *((f"{one.amount:g}" if by_bits else one.amount, outcome) for one, outcome in measured)]
+    figure = blank(sensitivity.unit, hovermode="x unified")
     for key, label, colour in (("map50", "mAP50", ACCENT), ("map", "mAP", WARM)):
-        line = [(percent, getattr(outcome, key)) for percent, outcome in points]
+        line = [(amount, getattr(outcome, key)) for amount, outcome in points]
         figure.add_trace(_line(line, label, colour, 2.5, mode="lines+markers"))
-    figure.update_xaxes(range=[-0.01, 1])
+    figure.update_xaxes(**({"type": "category"} if by_bits else {"range": [-0.01, 1]}))
     figure.update_yaxes(rangemode="tozero")
     return figure
 
 
-def _line(points: Iterable[tuple[float, float | None]], name: str, colour: str, width: float, mode: str = "") -> Any:
+def _line(
+    points: Iterable[tuple[float | str, float | None]], name: str, colour: str, width: float, mode: str = ""
+) -> Any:
     xs, ys = zip(*points, strict=True)
     style = mode or ("lines" if len(xs) > 1 else "markers")
     line = {"color": colour, "width": width}

@@ -1,6 +1,6 @@
 """What each layer can lose, as one self-contained HTML page."""
 
-from yolo_dist.compress.pruning.sensitivity_record import Sensitivity
+from yolo_dist.compress.sensitivity.record import Sensitivity
 from yolo_dist.report import figures
 from yolo_dist.report.page import fill
 

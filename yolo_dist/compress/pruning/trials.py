@@ -1,10 +1,11 @@
-"""What cuts cost before anything is written: plans are carried out, evaluated and forgotten.
+"""What a change costs before anything is written: plans are carried out, evaluated and forgotten.
 
 The compact network is evaluated, not the masked one: they are equal, as every proof shows, and it is faster.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -14,20 +15,24 @@ from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.selection import Accuracy
 from yolo_dist.config import Config
+from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_parameters
 from yolo_dist.data.loader import images_of
 from yolo_dist.data.mixture import Images
 from yolo_dist.evaluate.evaluator import EvaluationConfig, evaluate
 from yolo_dist.evaluate.latency import computing_threads
 
-REESTIMATION_BATCH = 8
+TRAINING_BATCH = 8
+
+Plan = TypeVar("Plan")
+"""What is tried: a `PrunePlan`, or another description of a change."""
 
 Progress = Callable[[int, int], None]
 """Told after each trial how many of how many are done."""
 
 
 class Outcome(Config):
-    """A network after a cut, without any fine-tuning."""
+    """A network after a change, without any fine-tuning."""
 
     parameters: int
     """That are left."""
@@ -42,9 +47,9 @@ class TrialSetup:
     """What all trials of one network share; travels to workers.
 
     Attributes:
-        start: the network to cut; stays as it is.
+        start: the network to change; stays as it is.
         validation: the images to evaluate on; `first` makes them fewer.
-        train: images for `reestimate_images`.
+        train: images for `reestimate_images`, and for what else a trial measures.
         reestimate_images: on which batch-norm statistics are measured anew after the cut.
         compensate: whether what cut channels emitted is pushed into their readers.
         evaluation: how accuracy is measured.
@@ -80,7 +85,7 @@ def evaluate_plans(
         YoloDistError: what went wrong in a trial; `ConfigError` for more workers than there are cores.
     """
     outcomes: dict[int, Outcome] = {}
-    for number, outcome in outcomes_of(setup, plans, workers, option):
+    for number, outcome in outcomes_of(try_plan, setup, plans, workers, option):
         outcomes[number] = outcome
         if progress:
             progress(len(outcomes), len(plans))
@@ -99,14 +104,23 @@ def accuracy_of(
 
 
 def outcomes_of(
-    setup: TrialSetup, plans: Sequence[PrunePlan], workers: int = 0, option: str = "cluster.workers"
+    attempt: Callable[[TrialSetup, Plan], Outcome],
+    setup: TrialSetup,
+    plans: Sequence[Plan],
+    workers: int = 0,
+    option: str = "cluster.workers",
 ) -> Iterator[tuple[int, Outcome]]:
-    """As `evaluate_plans`: number and outcome of each plan, in the order in which they are finished."""
+    """As `evaluate_plans`, for any kind of change: number and outcome of each, in the order in which they finish.
+
+    Args:
+        attempt: what tries one plan, of a module that every worker can import.
+        setup, plans, workers, option: see `evaluate_plans`.
+    """
     if workers:
         from yolo_dist.ray_tasks import run_tasks  # Ray takes seconds to import
 
-        return run_tasks(try_plan, setup, plans, workers, option)
-    return ((number, try_plan(setup, plan)) for number, plan in enumerate(plans))
+        return run_tasks(attempt, setup, plans, workers, option)
+    return ((number, attempt(setup, plan)) for number, plan in enumerate(plans))
 
 
 def try_plan(setup: TrialSetup, plan: PrunePlan) -> Outcome:
@@ -116,21 +130,30 @@ def try_plan(setup: TrialSetup, plan: PrunePlan) -> Outcome:
         PruneError: there are no images for re-estimation.
         NonFiniteOutput: the network gives NaN or infinity.
     """
-    start = setup.start
+    start = setup.start.network
     with computing_threads(1):  # the last bits of a sum depend on how many threads share it
-        network = carry_out(start.network, plan, compensated=setup.compensate).network
-        if setup.reestimate_images and network.cfg != start.network.cfg:
-            reestimate_batchnorm(network, _training_batches(setup))
-        evaluation = evaluate(
-            network, setup.validation, start.image_size, setup.evaluation, max_detections=setup.max_detections
-        )
+        network = carry_out(start, plan, compensated=setup.compensate).network
+        if setup.reestimate_images and network.cfg != start.cfg:
+            reestimate_batchnorm(network, training_batches(setup, setup.reestimate_images))
+        return outcome_of(setup, network)
+
+
+def outcome_of(setup: TrialSetup, network: Network) -> Outcome:
+    """What a changed network is worth.
+
+    Raises:
+        NonFiniteOutput: it gives NaN or infinity.
+    """
+    evaluation = evaluate(
+        network, setup.validation, setup.start.image_size, setup.evaluation, max_detections=setup.max_detections
+    )
     assert evaluation is not None
     metrics = evaluation.metrics
     return Outcome(parameters=count_parameters(network.cfg), map=metrics.map, map50=metrics.map50)
 
 
-def _training_batches(setup: TrialSetup) -> Sequence[Tensor]:
+def training_batches(setup: TrialSetup, images: int) -> Sequence[Tensor]:
+    """The first training images, float [B, 3, H, W] in 0..1; none if the setup has none."""
     if setup.train is None:
         return ()
-    images = images_of(setup.train, setup.start.image_size, setup.reestimate_images)
-    return list(images.split(REESTIMATION_BATCH))
+    return list(images_of(setup.train, setup.start.image_size, images).split(TRAINING_BATCH))

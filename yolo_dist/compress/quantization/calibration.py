@@ -1,6 +1,6 @@
 """Calibration: the ranges of activations, measured on images while nothing is quantised."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from yolo_dist.compress.quantization.ranges import (
     least_error,
     without_extremes,
 )
-from yolo_dist.errors import NotCalibrated
+from yolo_dist.errors import NonFiniteOutput, NotCalibrated
 
 
 @torch.no_grad()
@@ -30,17 +30,18 @@ def calibrate(network: QuantizedNetwork, batches: Iterable[Tensor], measure: Ran
 
     Raises:
         NotCalibrated: there is no image.
+        NonFiniteOutput: an activation is NaN or infinite; names it.
     """
     images = list(batches)
     if not images:
         raise NotCalibrated("ranges are measured on images, and there are none; set calibration_images")
-    quantizers = [quantizer for _, quantizer in network.quantizers()]
+    quantizers = dict(network.quantizers())
     rough = MovingAverage if measure == "moving-average" else MinMax
     _observe(network, images, quantizers, [rough() for _ in quantizers])
     if measure in ("percentile", "mse"):
-        choices = [without_extremes if measure == "percentile" else least_error(q.lay) for q in quantizers]
+        choices = [without_extremes if measure == "percentile" else least_error(q.lay) for q in quantizers.values()]
         histograms = [
-            Histogram(q.low.cpu(), q.high.cpu(), choice) for q, choice in zip(quantizers, choices, strict=True)
+            Histogram(q.low.cpu(), q.high.cpu(), choice) for q, choice in zip(quantizers.values(), choices, strict=True)
         ]
         _observe(network, images, quantizers, histograms)
 
@@ -48,20 +49,23 @@ def calibrate(network: QuantizedNetwork, batches: Iterable[Tensor], measure: Ran
 def _observe(
     network: QuantizedNetwork,
     batches: Sequence[Tensor],
-    quantizers: Sequence[ActivationQuantizer],
+    quantizers: Mapping[str, ActivationQuantizer],
     observers: Sequence[RangeObserver],
 ) -> None:
     training = [module for module in network.modules() if module.training]
     network.eval()
-    for quantizer, observer in zip(quantizers, observers, strict=True):
+    for quantizer, observer in zip(quantizers.values(), observers, strict=True):
         quantizer.active, quantizer.watch = False, observer.observe
     try:
         for images in batches:
             network(images)
     finally:
-        for quantizer in quantizers:
+        for quantizer in quantizers.values():
             quantizer.active, quantizer.watch = True, None
         for module in training:
             module.training = True
-    for quantizer, observer in zip(quantizers, observers, strict=True):
-        quantizer.set_range(*observer.range())
+    for (name, quantizer), observer in zip(quantizers.items(), observers, strict=True):
+        low, high = observer.range()
+        if not (low.isfinite() and high.isfinite()):
+            raise NonFiniteOutput(f"{name} is not finite on an image; the weights are useless: train or load others")
+        quantizer.set_range(low, high)

@@ -32,7 +32,7 @@ class QuantizedNetwork(Network):
 
     def __init__(self, cfg: Cfg, config: QuantizationConfig) -> None:
         super().__init__(cfg)
-        self.config = config
+        self.config = config.settled
         self.image = ActivationQuantizer(IMAGE_BITS, "positive", config.power_of_two)
         self.image.set_range(torch.zeros(()), torch.ones(()))
         shapes = infer_shapes(cfg)
@@ -77,6 +77,14 @@ def quantize(network: Network, config: QuantizationConfig) -> QuantizedNetwork:
     for name, tensor in network.state_dict().items():
         parameters[name].data.copy_(tensor)
     return quantized.train(network.training)
+
+
+def as_float(network: QuantizedNetwork) -> Network:
+    """The float network with a quantised one's weights, on its device; a copy."""
+    plain = Network(network.cfg).to(network.image.low.device)
+    state = network.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    return plain.train(network.training)
 
 
 def _statistics(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -93,7 +93,10 @@ def without_extremes(low: Tensor, high: Tensor, counts: Tensor) -> tuple[Tensor,
 
 
 def least_error(lay: Callable[[Tensor, Tensor], Grid]) -> Choice:
-    """The choice of the range whose grid leaves the least mean squared error: its high end cut first, then the low."""
+    """The choice of the range whose grid leaves the least mean squared error.
+
+    Both ends are cut together first, as a symmetric grid needs, then the high one alone, then the low.
+    """
 
     def choose(low: Tensor, high: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         edges = torch.linspace(float(low), float(high), BINS + 1)
@@ -102,6 +105,7 @@ def least_error(lay: Callable[[Tensor, Tensor], Grid]) -> Choice:
         def error(ends: tuple[Tensor, Tensor]) -> float:
             return float((counts * (lay(*ends).snap(centres) - centres).square()).sum())
 
+        low, high = min(((low * share, high * share) for share in SHARES), key=error)
         low, high = min(((low, high * share) for share in SHARES), key=error)
         return min(((low * share, high) for share in SHARES), key=error)
 

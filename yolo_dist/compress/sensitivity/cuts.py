@@ -1,7 +1,6 @@
-"""Plans that show what each layer can lose: one set of channels cut alone, and all of them under one threshold."""
+"""What each layer can lose of its channels: one set of them cut alone, and all of them under one threshold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -9,16 +8,20 @@ from annotated_types import Ge, Gt, Lt
 
 from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope
 from yolo_dist.compress.importance import Importance
-from yolo_dist.compress.pruning.candidates import all_candidates
+from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets
 from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.prediction import IMAGES, PERCENTS
+from yolo_dist.compress.pruning.prune import prepare
 from yolo_dist.compress.pruning.ties import value_of_best
+from yolo_dist.compress.pruning.trials import try_plan
+from yolo_dist.compress.sensitivity.record import PlannedCurve, PlannedTrial, Question
 from yolo_dist.config import Config
+from yolo_dist.darknet.network import Network
 from yolo_dist.errors import LayerWouldVanish
 
 
-class SensitivityConfig(Config):
+class CutsConfig(Config):
     """What is cut, and how much of it, to see what it costs."""
 
     percents: tuple[Annotated[float, Gt(0), Lt(1)], ...] = PERCENTS
@@ -30,39 +33,33 @@ class SensitivityConfig(Config):
     reestimate_images: Annotated[int, Ge(0)] = 0
     """Training images on which batch-norm statistics are measured anew after each cut; 0 leaves them."""
 
+    @property
+    def needs_training_images(self) -> bool:
+        """Whether trials need images of the training split."""
+        return self.reestimate_images > 0
 
-@dataclass(frozen=True)
-class PlannedCut:
-    """One point of one curve.
+    def question(self, network: Network) -> Question[PrunePlan]:
+        """The cuts of a network to try; the setup of their trials has these `reestimate_images`.
 
-    Attributes:
-        percent: share of the channels that was asked for.
-        cut: channels that go.
-        plan: None where it would empty a layer; `remark` says so.
-    """
-
-    percent: float
-    cut: int
-    plan: PrunePlan | None
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class PlannedCurve:
-    """Cuts of the same channels at several percents.
-
-    Attributes:
-        layers: convolutions that create the channels, ascending; none for those of all candidates together.
-        channels: how many there are.
-        cuts: by percent, ascending.
-    """
-
-    layers: tuple[int, ...]
-    channels: int
-    cuts: tuple[PlannedCut, ...]
+        Raises:
+            PruneError: the network has no candidate, all its γ are equal, or its weights are not finite.
+        """
+        graph, importance = prepare(network)
+        method, together = plan_together(graph, importance, self.scope, self.percents)
+        return Question(
+            unit="percent",
+            method=method,
+            attempt=try_plan,
+            nothing=PrunePlan.from_masks({}, method="sensitivity", percent=0, threshold=None),
+            together=together,
+            sets=[plan_set(graph, importance, one, self.percents) for one in candidate_sets(graph, self.scope)],
+            settings={"scope": self.scope},
+        )
 
 
-def plan_set(graph: ChannelGraph, importance: Importance, one: ChannelSet, percents: Sequence[float]) -> PlannedCurve:
+def plan_set(
+    graph: ChannelGraph, importance: Importance, one: ChannelSet, percents: Sequence[float]
+) -> PlannedCurve[PrunePlan]:
     """Cuts of one set alone: its channels of smallest |γ| go (the largest of tied ones counts), but one stays.
 
     Equal |γ| go in the order of the channels.
@@ -70,21 +67,21 @@ def plan_set(graph: ChannelGraph, importance: Importance, one: ChannelSet, perce
     removable = one.channels[~graph.frozen[one.channels]]
     weakest = removable[np.argsort(value_of_best(graph, importance)[removable], kind="stable")]
 
-    def cut(percent: float) -> PlannedCut:
+    def cut(percent: float) -> PlannedTrial[PrunePlan]:
         gone = weakest[: min(int(len(one.channels) * percent), len(one.channels) - 1)]
         kept = np.ones(len(graph.frozen), bool)
         kept[gone] = False
         plan = PrunePlan.from_channels(
             graph, kept, one.convolutions, method="sensitivity", percent=percent, threshold=None
         )
-        return PlannedCut(percent, len(gone), plan)
+        return PlannedTrial(percent, len(gone), plan)
 
     return PlannedCurve(one.convolutions, len(one.channels), tuple(cut(percent) for percent in sorted(set(percents))))
 
 
 def plan_together(
     graph: ChannelGraph, importance: Importance, scope: Scope, percents: Sequence[float]
-) -> tuple[str, PlannedCurve]:
+) -> tuple[str, PlannedCurve[PrunePlan]]:
     """Cuts by one threshold over all convolutions of the scope, and the method that plans them.
 
     It is `normal`, and `shortcut` where shortcuts tie channels.
@@ -95,13 +92,13 @@ def plan_together(
     name = "shortcut" if graph.tied() else "normal"
     candidates = all_candidates(graph, PruneConfig(method=name, scope=scope))
 
-    def cut(percent: float) -> PlannedCut:
+    def cut(percent: float) -> PlannedTrial[PrunePlan]:
         config = PruneConfig(method=name, scope=scope, percent=percent)
         try:
             plan = METHODS[name](graph, importance, config)
         except LayerWouldVanish as error:
-            return PlannedCut(percent, 0, None, str(error))
-        return PlannedCut(percent, int((~graph.kept_channels(plan.masks())).sum()), plan)
+            return PlannedTrial(percent, 0, None, str(error))
+        return PlannedTrial(percent, int((~graph.kept_channels(plan.masks())).sum()), plan)
 
     channels = len(np.unique(np.concatenate([graph.outputs[layer] for layer in candidates])))
     return name, PlannedCurve((), channels, tuple(cut(percent) for percent in sorted(set(percents))))

@@ -13,11 +13,12 @@ from upath import UPath
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.importance import Importance
-from yolo_dist.compress.pruning import PruneConfig, PrunePlan, make_plan, trials
+from yolo_dist.compress.pruning import PruneConfig, PrunePlan, make_plan
 from yolo_dist.compress.pruning.candidates import candidate_sets
-from yolo_dist.compress.pruning.sensitivity import SensitivityConfig, plan_set, plan_together
-from yolo_dist.compress.pruning.sensitivity_record import Sensitivity, measure_sensitivity
-from yolo_dist.compress.pruning.trials import Outcome, TrialSetup, try_plan
+from yolo_dist.compress.pruning.trials import Outcome, Progress, TrialSetup, try_plan
+from yolo_dist.compress.sensitivity import cuts
+from yolo_dist.compress.sensitivity.cuts import CutsConfig, plan_set, plan_together
+from yolo_dist.compress.sensitivity.record import Sensitivity, measure
 from yolo_dist.config import validate
 from yolo_dist.darknet.cfg import Shortcut, Upsample
 from yolo_dist.data.shards import open_split
@@ -29,7 +30,7 @@ TIED = ChannelGraph.from_cfg(
 )
 """Convolutions 0 and 2 create the same channels."""
 
-CONFIG = SensitivityConfig(percents=(0.3, 0.6))
+CONFIG = CutsConfig(percents=(0.3, 0.6))
 
 
 def gammas(values: dict[int, Sequence[float]]) -> Importance:
@@ -37,7 +38,7 @@ def gammas(values: dict[int, Sequence[float]]) -> Importance:
 
 
 def kept(graph: ChannelGraph, importance: Importance, number: int, percent: float) -> dict[int, tuple[int, ...]]:
-    (cut,) = plan_set(graph, importance, candidate_sets(graph, "classic")[number], [percent]).cuts
+    (cut,) = plan_set(graph, importance, candidate_sets(graph, "classic")[number], [percent]).trials
     assert cut.plan is not None
     return cut.plan.keep
 
@@ -72,11 +73,11 @@ def test_together_is_the_method_that_fits_the_network() -> None:
     importance = gammas({0: [0.4, 0.1, 0.2, 0.9], 1: [0.5, 0.6]})
     name, curve = plan_together(PLAIN, importance, "classic", [0.9, 0.5])
     assert (name, curve.layers, curve.channels) == ("normal", (), 6)
-    assert [(cut.percent, cut.cut) for cut in curve.cuts] == [(0.5, 3), (0.9, 0)]
-    assert curve.cuts[0].plan is not None
-    assert curve.cuts[0].plan.keep == {0: (3,), 1: (0, 1)}
-    assert curve.cuts[1].plan is None
-    assert curve.cuts[1].remark.startswith("layer 1 would keep 0 of 2 channels at percent 0.9")
+    assert [(cut.amount, cut.count) for cut in curve.trials] == [(0.5, 3), (0.9, 0)]
+    assert curve.trials[0].plan is not None
+    assert curve.trials[0].plan.keep == {0: (3,), 1: (0, 1)}
+    assert curve.trials[1].plan is None
+    assert curve.trials[1].remark.startswith("layer 1 would keep 0 of 2 channels at percent 0.9")
     tied = gammas({0: [0.1, 0.9, 0.3, 0.5], 1: [1, 1, 1], 2: [0.8, 0.1, 0.2, 0.1], 4: [1, 1]})
     assert plan_together(TIED, tied, "classic", [0.1])[0] == "shortcut"
 
@@ -84,7 +85,7 @@ def test_together_is_the_method_that_fits_the_network() -> None:
 @pytest.mark.parametrize("percents", [[0], [1], ["much"]])
 def test_percents_are_shares(percents: list[object]) -> None:
     with pytest.raises(ConfigError, match="percents"):
-        validate(SensitivityConfig, {"percents": percents}, "options")
+        validate(CutsConfig, {"percents": percents}, "options")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,10 @@ def setup(shards: Path) -> TrialSetup:
     return TrialSetup(tiny.make_bundle(4), open_split(shards, "val"))
 
 
+def measured(setup: TrialSetup, config: CutsConfig, record: UPath, progress: Progress | None = None) -> Sensitivity:
+    return measure(setup, config.question(setup.start.network), record, progress=progress)
+
+
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[PrunePlan]:
     """The plans that were tried so far."""
@@ -106,23 +111,23 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[PrunePlan]:
         plans.append(plan)
         return try_plan(setup, plan)
 
-    monkeypatch.setattr(trials, "try_plan", counting)
+    monkeypatch.setattr(cuts, "try_plan", counting)
     return plans
 
 
 def test_every_point_is_a_trial_of_its_own_plan(setup: TrialSetup, tmp_path: Path) -> None:
-    found = measure_sensitivity(setup, CONFIG, UPath(tmp_path / "s.json"))
+    found = measured(setup, CONFIG, UPath(tmp_path / "s.json"))
     network = setup.start.network
     assert [(curve.name, curve.channels) for curve in found.sets] == [("0", 8), ("1", 16), ("3", 16)]
-    assert [trial.cut for trial in found.sets[0].trials] == [2, 4]
+    assert [trial.count for trial in found.sets[0].trials] == [2, 4]
     gamma = network.get_parameter("layers.1.norm.weight").detach().abs().numpy()
     mask = np.ones(16, bool)
     mask[np.argsort(gamma)[:9]] = False
     by_hand = PrunePlan.from_masks({1: mask}, method="by hand", percent=0.6, threshold=None)
     assert found.sets[1].trials[1].outcome == try_plan(setup, by_hand)
     assert found.together.trials[0].outcome == try_plan(setup, make_plan(network, PruneConfig(percent=0.3)))
-    assert found.unpruned is not None
-    assert found.unpruned.parameters == 4160
+    assert found.unchanged is not None
+    assert found.unchanged.parameters == 4160
     assert Sensitivity.model_validate_json((tmp_path / "s.json").read_text()) == found
     left = [sum(outcome.map50 for _, outcome in curve.measured) for curve in found.by_damage()]
     assert left == sorted(left)
@@ -132,7 +137,7 @@ def test_an_interruption_costs_only_the_trial_under_way(
     setup: TrialSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tried: list[PrunePlan]
 ) -> None:
     record = UPath(tmp_path / "s.json")
-    whole = measure_sensitivity(setup, CONFIG, UPath(tmp_path / "whole.json"))
+    whole = measured(setup, CONFIG, UPath(tmp_path / "whole.json"))
     assert len(tried) == 9, "nothing, three layers and all together at two percents"
     tried.clear()
 
@@ -141,10 +146,10 @@ def test_an_interruption_costs_only_the_trial_under_way(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_sensitivity(setup, CONFIG, record, progress=interrupted)
+        measured(setup, CONFIG, record, progress=interrupted)
     assert len(tried) == 4
     seen: list[tuple[int, int]] = []
-    again = measure_sensitivity(setup, CONFIG, record, progress=lambda done, total: seen.append((done, total)))
+    again = measured(setup, CONFIG, record, progress=lambda done, total: seen.append((done, total)))
     assert again == whole
     assert len(tried) == 9
     assert seen[0] == (5, 9)
@@ -155,27 +160,27 @@ def test_what_is_measured_stays_when_percents_are_added_but_not_for_another_netw
     setup: TrialSetup, tmp_path: Path, tried: list[PrunePlan]
 ) -> None:
     record = UPath(tmp_path / "s.json")
-    measure_sensitivity(setup, CONFIG, record)
+    measured(setup, CONFIG, record)
     tried.clear()
-    measure_sensitivity(setup, SensitivityConfig(percents=(0.3, 0.6, 0.8)), record)
+    measured(setup, CutsConfig(percents=(0.3, 0.6, 0.8)), record)
     assert {plan.percent for plan in tried} == {0.8}
     tried.clear()
-    measure_sensitivity(replace(setup, start=tiny.make_bundle(5)), CONFIG, record)
+    measured(replace(setup, start=tiny.make_bundle(5)), CONFIG, record)
     assert len(tried) == 9
-    measure_sensitivity(replace(setup, start=tiny.make_bundle(5), validation=setup.validation.first(3)), CONFIG, record)
+    measured(replace(setup, start=tiny.make_bundle(5), validation=setup.validation.first(3)), CONFIG, record)
     assert len(tried) == 18
 
 
 def test_equal_cuts_are_tried_once(setup: TrialSetup, tmp_path: Path, tried: list[PrunePlan]) -> None:
-    few = SensitivityConfig(percents=(0.01, 0.02, 0.125, 0.13))
-    found = measure_sensitivity(setup, few, UPath(tmp_path / "s.json"))
+    few = CutsConfig(percents=(0.01, 0.02, 0.125, 0.13))
+    found = measured(setup, few, UPath(tmp_path / "s.json"))
     assert len(tried) == 5, "nothing, one channel of the first layer, two of each other, five of all"
-    assert found.sets[0].trials[0].outcome == found.unpruned
+    assert found.sets[0].trials[0].outcome == found.unchanged
 
 
 def test_a_damaged_record_is_replaced(setup: TrialSetup, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("{")
-    measure_sensitivity(setup, SensitivityConfig(percents=(0.5,)), UPath(tmp_path / "s.json"))
+    measured(setup, CutsConfig(percents=(0.5,)), UPath(tmp_path / "s.json"))
     assert json.loads((tmp_path / "s.json").read_text())["images"] == 6
 
 
@@ -183,5 +188,5 @@ def test_a_network_whose_scales_are_all_equal_is_refused(setup: TrialSetup, tmp_
     for layer in (0, 1, 3):
         setup.start.network.get_parameter(f"layers.{layer}.norm.weight").data.fill_(1)
     with pytest.raises(PruneError, match="importance gamma is 1 for all channels"):
-        measure_sensitivity(setup, CONFIG, UPath(tmp_path / "s.json"))
+        measured(setup, CONFIG, UPath(tmp_path / "s.json"))
     assert not (tmp_path / "s.json").exists()
