@@ -171,7 +171,9 @@ def test_a_network_is_quantised_and_trained_on_as_stages(folder: Path) -> None:
         bundle = open_bundle(stage_file(folder, result.id, ""))
         assert isinstance(bundle.network, QuantizedNetwork)
         assert bundle.network.config == validate(QuantizationConfig, {"per_channel": True}, "int8")
-    assert "int8" in (folder / "runs" / "tiny" / "report.html").read_text()
+        noise = json.loads(stage_file(folder, result.id, "noise.json").read_text())
+        assert [row["layer"] for row in noise["layers"]] == list(range(len(bundle.network.layers)))
+    assert "Quantisation <span>int8</span>" in (folder / "runs" / "tiny" / "report.html").read_text()
     assert redone(run(recipe(folder, stages=stages))) == []
 
 

@@ -13,7 +13,8 @@ from yolo_dist.compress.pruning.prediction import IMAGES, describe_damage, predi
 from yolo_dist.compress.pruning.readiness import Damage
 from yolo_dist.compress.pruning.selection import Accuracy
 from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
-from yolo_dist.compress.quantization import QuantizeConfig, calibrate, quantize
+from yolo_dist.compress.quantization import QuantizeConfig, QuantizedNetwork, calibrate, quantize
+from yolo_dist.compress.quantization.noise import measure_noise
 from yolo_dist.darknet.shapes import count_macs
 from yolo_dist.data.loader import images_of
 from yolo_dist.data.mixture import Images, Place, open_images
@@ -37,7 +38,8 @@ from yolo_dist.train.ray_trainer import (
 from yolo_dist.train.tracking import TrackingConfig, say
 
 PROOF_IMAGES, PROOF_MACS = 8, 60e9
-PROOF_FILE, PLAN_FILE = "proof.json", "plan.json"
+PROOF_FILE, PLAN_FILE, NOISE_FILE = "proof.json", "plan.json", "noise.json"
+NOISE_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         tracking=context.tracking,
     )
     train_on_workers(job, context.cluster, context.checkpoints, context.name)
+    _report_noise(context)
 
 
 def prune_stage(context: StageContext, config: PruneConfig) -> None:
@@ -188,6 +191,18 @@ def quantize_stage(context: StageContext, config: QuantizeConfig) -> None:
     model = context.output / BUNDLE_FOLDER
     start.followed_by(network).save(model)
     evaluate_on_workers(context.evaluate_job(model), context.cluster, context.checkpoints, context.name)
+    _report_noise(context)
+
+
+def _report_noise(context: StageContext) -> None:
+    """Leave beside a quantised network what quantisation adds to each of its layers, on a few validation images."""
+    made = open_bundle(context.output / BUNDLE_FOLDER)
+    if isinstance(made.network, QuantizedNetwork):
+        images = images_of(open_images(context.validation), made.image_size, NOISE_IMAGES)
+        report = measure_noise(made.network, images.split(1))
+        publish(context.output / NOISE_FILE, json.dumps(report.as_json()))
+        worst = min(report.heads, key=lambda head: head.decibels)
+        say(f"{context.stage}: head {worst.layer} is {worst.decibels:.0f} dB above the noise of quantisation")
 
 
 def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPath) -> None:

@@ -4,7 +4,7 @@ from synthetic_run import EDGES, epochs, evaluation
 
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.report import figures
-from yolo_dist.report.run import Epoch
+from yolo_dist.report.run import Epoch, Noise
 
 
 def read(stage: str, count: int, gauge: bool = False) -> list[Epoch]:
@@ -26,6 +26,25 @@ def test_accuracy_is_drawn_only_where_it_was_evaluated() -> None:
     figure = figures.accuracy_curves({"base": stage})
     assert figure is not None
     assert [(trace.name, list(trace.x)) for trace in figure.data] == [("mAP50", [3]), ("mAP", [3])]
+
+
+def test_noise_has_a_bar_a_layer_and_heads_stand_out() -> None:
+    noise = Noise.model_validate(
+        {
+            "images": 8,
+            "layers": [
+                {"layer": 0, "kind": "convolutional", "snr_db": 40.5},
+                {"layer": 1, "kind": "route", "snr_db": None},
+                {"layer": 2, "kind": "yolo", "snr_db": 31.0},
+            ],
+        }
+    )
+    figure = figures.noise_of_layers(noise)
+    assert figure is not None
+    (bars,) = figure.data
+    assert (list(bars.x), list(bars.y)) == ([0, 2], [40.5, 31.0])
+    assert bars.marker.color[0] != bars.marker.color[1]
+    assert figures.noise_of_layers(Noise(images=1, layers=[])) is None
 
 
 def test_a_column_of_the_gamma_heat_map_sums_to_all_channels() -> None:

@@ -173,6 +173,14 @@ def test_a_run_of_one_bare_stage_has_a_page(tmp_path: Path) -> None:
     assert Structure(page_of(tmp_path)).headings == ["Stages"]
 
 
+def test_a_quantised_stage_shows_the_noise_of_its_layers(run: Path) -> None:
+    layers = [{"layer": 3, "kind": "yolo", "signal": 2.0, "noise": 0.02, "snr_db": 20.0}]
+    write_json(run / "stages" / "tuned" / "noise.json", {"images": 8, "layers": layers})
+    page = page_of(run)
+    assert "Quantisation" in " ".join(Structure(page).headings)
+    assert 'id="noise-1"' in page
+
+
 @pytest.mark.parametrize("rows", [[], [{"id": "onnx", "kind": "export"}]])
 def test_a_run_without_a_model_says_so(tmp_path: Path, rows: list[dict[str, str]]) -> None:
     write_json(tmp_path / "results.json", rows)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from yolo_dist.compress.sensitivity.record import Sensitivity
 from yolo_dist.evaluate.metrics import Metrics
-from yolo_dist.report.run import Epoch
+from yolo_dist.report.run import Epoch, Noise
 
 ACCENT, REFERENCE, WARM = "#0d9488", "#94a3b8", "#d97706"
 CLASS_COLOURS = ("#0d9488", "#d97706", "#6366f1", "#db2777", "#65a30d", "#0284c7", "#9333ea", "#b45309")
@@ -138,6 +138,26 @@ def sparsity_shares(epochs: Sequence[Epoch]) -> Any | None:
         return None
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return _with_whole_epochs(figure, len(gauges))
+
+
+def noise_of_layers(noise: Noise) -> Any | None:
+    """Signal-to-noise ratio of every layer's output in dB, one bar a layer; heads in another colour."""
+    measured = [layer for layer in noise.layers if layer.snr_db is not None]
+    if not measured:
+        return None
+    figure = blank("layer", "dB")
+    figure.add_trace(
+        go.Bar(
+            x=[layer.layer for layer in measured],
+            y=[layer.snr_db for layer in measured],
+            marker_color=[WARM if layer.kind == "yolo" else ACCENT for layer in measured],
+            text=[layer.kind for layer in measured],
+            hovertemplate="%{x} [%{text}]: %{y:.1f} dB<extra></extra>",
+            textposition="none",
+            showlegend=False,
+        )
+    )
+    return figure
 
 
 def mean_precision_recall(models: Mapping[str, Metrics]) -> Any | None:

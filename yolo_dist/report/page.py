@@ -98,6 +98,9 @@ def _body(run: Run) -> dict[str, Any]:
             for stage in run.stages
             if stage.proof
         ],
+        "quantized": [
+            (stage.result.id, stage.noise, figures.noise_of_layers(stage.noise)) for stage in run.stages if stage.noise
+        ],
         "mean_curve": figures.mean_precision_recall(evaluated),
         "class_curves": figures.class_precision_recall(evaluated, _frequent_classes(last)),
         "classes": tables.class_rows(next(iter(evaluated.values())) if len(evaluated) > 1 else None, last)

@@ -127,6 +127,21 @@ class Plan(BaseModel):
         return last < len(cfg.layers) and all(widths.get(i) == layer.channels for i, layer in self.layers.items())
 
 
+class NoisyLayer(BaseModel):
+    """A quantised layer's output against the float network's; no ratio where one of both is silent."""
+
+    layer: int
+    kind: str
+    snr_db: float | None = None
+
+
+class Noise(BaseModel):
+    """What quantisation added to every layer's output."""
+
+    images: int
+    layers: list[NoisyLayer]
+
+
 @dataclass(frozen=True)
 class Pruning:
     """The network that a stage pruned, in which scope, and the plan."""
@@ -144,6 +159,7 @@ class Stage:
     evaluation: Metrics | None = None
     proof: Proof | None = None
     pruning: Pruning | None = None
+    noise: Noise | None = None
     samples: dict[str, UPath] = field(default_factory=dict)
 
     @property
@@ -236,6 +252,7 @@ def _stage(run: UPath, recipe: dict[str, Any], result: StageResult) -> Stage:
         evaluation=_optional(folder / "evaluation.json", Metrics),
         proof=_optional(folder / "proof.json", Proof),
         pruning=_pruning(run, folder, _entries(recipe), result.id),
+        noise=_optional(folder / "noise.json", Noise),
         samples=_samples(folder / "samples"),
     )
 
