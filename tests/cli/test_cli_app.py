@@ -27,7 +27,7 @@ COMMANDS = sorted(command_paths(typer.main.get_command(app)))
 
 def test_all_commands_are_there() -> None:
     data = ["datasets", "convert", "anchors", "shards", "shards info", "shards preview", "shards verify"]
-    models = ["train", "prune", "sensitivity", "evaluate", "detect"]
+    models = ["train", "prune", "sensitivity", "evaluate", "detect", "export"]
     assert [" ".join(path) for path in COMMANDS] == sorted([*data, *models, "demo", "doctor", "run", "report"])
 
 
