@@ -5,21 +5,19 @@ Interrupted, the same command goes on where it stopped. With `--measure` it trai
 """
 
 import argparse
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-import torch
 from measure import publish_result
 from study_figures import cuts_table, picture, repeated_table
 
 from yolo_dist import pipeline
 from yolo_dist.bundle import WEIGHTS_FILE, Bundle, open_bundle
 from yolo_dist.darknet.shapes import count_macs, count_parameters
-from yolo_dist.evaluate.latency import median_ms, network_latency_ms
+from yolo_dist.evaluate.latency import network_latency_ms
+from yolo_dist.export.onnx import ExportConfig, export_onnx
+from yolo_dist.export.runtime import load_exported
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import location
 
@@ -87,17 +85,8 @@ def measured(recipe: Recipe, seed: int) -> Iterator[dict[str, Any]]:
 
 def onnxruntime_latency_ms(bundle: Bundle) -> float:
     """Median time of one image in ONNX Runtime, one thread, float32, the network alone."""
-    width, height = bundle.image_size
-    image = torch.rand(1, bundle.network.cfg.net.channels, height, width)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter by tracing is old, but folds and needs no onnxscript
-        path = f"{folder}/network.onnx"
-        torch.onnx.export(bundle.network.eval(), (image,), path, dynamo=False, input_names=["image"])
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feed = {"image": image.numpy()}
-    return median_ms(lambda: session.run(None, feed), repeats=50, seconds=3.0)
+    exported = export_onnx(bundle, ExportConfig(output="raw")).SerializeToString()
+    return load_exported(exported, "network").latency_ms(repeats=50)
 
 
 if __name__ == "__main__":
