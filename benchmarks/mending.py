@@ -34,7 +34,7 @@ def main() -> None:
     validation, train = (open_split(arguments.shards, split) for split in ("val", "train"))
     bundle = open_bundle(arguments.model)
     detections = find_card(validation.manifest.dataset).max_detections
-    setup = TrialSetup(bundle, validation, train, max_detections=detections)
+    setup = TrialSetup(bundle.network, bundle.image_size, validation, train, max_detections=detections)
     plans = [
         make_plan(bundle.network, PruneConfig(method=arguments.method, percent=percent)) for percent in (0.0, *PERCENTS)
     ]

@@ -104,7 +104,8 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
     start = open_bundle(context.start)
     validation, train = open_images(context.validation), open_images(context.train)
     trials = TrialSetup(
-        start,
+        start.network,
+        start.image_size,
         validation,
         train,
         reestimate_images=config.reestimate_images,

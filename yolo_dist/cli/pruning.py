@@ -138,7 +138,8 @@ def prune(
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
     require_classes(bundle, validation.classes, shards)
     trials = TrialSetup(
-        bundle,
+        bundle.network,
+        bundle.image_size,
         validation,
         statistics,
         reestimate_images=config.reestimate_images,

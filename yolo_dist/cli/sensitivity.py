@@ -92,7 +92,8 @@ def sensitivity(
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
     require_classes(bundle, validation.classes, shards)
     setup = TrialSetup(
-        bundle,
+        bundle.network,
+        bundle.image_size,
         validation.first(config.images),
         open_split(shards, "train") if config.needs_training_images else None,
         reestimate_images=reestimate or 0,

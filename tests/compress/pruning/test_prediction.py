@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def setup(folder: Path) -> TrialSetup:
-    return TrialSetup(tiny.make_bundle(4), open_split(folder / "shards", "val"))
+    return TrialSetup(tiny.make_bundle(4).network, tiny.SIZE, open_split(folder / "shards", "val"))
 
 
 def asked(percent: float) -> PrunePlan:
@@ -40,16 +40,16 @@ def predictions(*map50s: tuple[float, float]) -> list[Prediction]:
 
 def test_every_percent_is_what_a_trial_of_its_plan_leaves(setup: TrialSetup) -> None:
     config = PruneConfig(percent=0.4)
-    plan = make_plan(setup.start.network, config)
+    plan = make_plan(setup.network, config)
     found = {one.percent: one.outcome for one in predict(setup, config, plan)}
     assert list(found) == sorted({0.0, 0.4, *PERCENTS})
     assert found[0.4] == try_plan(setup, plan)
-    assert found[0.7] == try_plan(setup, make_plan(setup.start.network, PruneConfig(percent=0.7)))
+    assert found[0.7] == try_plan(setup, make_plan(setup.network, PruneConfig(percent=0.7)))
 
 
 def test_the_network_as_it_is_comes_first_even_if_percent_0_is_asked_for(setup: TrialSetup) -> None:
     config = PruneConfig(percent=0)
-    plan = make_plan(setup.start.network, PruneConfig(percent=0.5))
+    plan = make_plan(setup.network, PruneConfig(percent=0.5))
     first, second, *_ = predict(setup, config, replace(plan, percent=0))
     assert first.outcome is not None
     assert first.outcome.parameters == 4160
@@ -57,10 +57,10 @@ def test_the_network_as_it_is_comes_first_even_if_percent_0_is_asked_for(setup: 
 
 
 def test_a_percent_at_which_a_layer_would_vanish_says_so(setup: TrialSetup) -> None:
-    norm = setup.start.network.get_parameter("layers.0.norm.weight")
+    norm = setup.network.get_parameter("layers.0.norm.weight")
     norm.data.mul_(1e-3)
     config = PruneConfig(percent=0.1)
-    found = predict(setup, config, make_plan(setup.start.network, config))
+    found = predict(setup, config, make_plan(setup.network, config))
     assert [one.percent for one in found if one.outcome is None] == [0.3, 0.5, 0.7, 0.9]
     assert (
         found[2].remark == "layer 0 would keep 0 of 8 channels at percent 0.3; the largest percent that works is 0.199"

@@ -9,7 +9,6 @@ import tiny
 import torch
 from small_networks import cfg_of, conv, head, randomize
 
-from yolo_dist.bundle import Bundle
 from yolo_dist.compress.pruning import PruneConfig, PrunePlan, make_plan
 from yolo_dist.compress.pruning.trials import TrialSetup, evaluate_plans, try_plan
 from yolo_dist.compress.sparsity import batch_norm
@@ -31,21 +30,21 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def setup(shards: Path) -> TrialSetup:
-    return TrialSetup(tiny.make_bundle(4), open_split(shards, "val"), open_split(shards, "train"))
+    return TrialSetup(tiny.make_bundle(4).network, tiny.SIZE, open_split(shards, "val"), open_split(shards, "train"))
 
 
 def plans_of(setup: TrialSetup, *percents: float) -> list[PrunePlan]:
-    return [make_plan(setup.start.network, PruneConfig(percent=percent)) for percent in percents]
+    return [make_plan(setup.network, PruneConfig(percent=percent)) for percent in percents]
 
 
 @pytest.mark.parametrize("reestimate", [0, 4])
 def test_cutting_nothing_leaves_the_accuracy_of_the_network_as_it_is(setup: TrialSetup, reestimate: int) -> None:
-    whole = evaluate(setup.start.network, setup.validation, tiny.SIZE)
+    whole = evaluate(setup.network, setup.validation, tiny.SIZE)
     assert whole is not None
     assert whole.metrics.map > 0
     outcome = try_plan(replace(setup, reestimate_images=reestimate), NOTHING)
     assert (outcome.map, outcome.map50) == (whole.metrics.map, whole.metrics.map50)
-    assert outcome.parameters == count_parameters(setup.start.network.cfg)
+    assert outcome.parameters == count_parameters(setup.network.cfg)
 
 
 def one_by_one(shards: Path, dead: list[int]) -> TrialSetup:
@@ -55,7 +54,7 @@ def one_by_one(shards: Path, dead: list[int]) -> TrialSetup:
     randomize(network, 3)
     with torch.no_grad():
         batch_norm(network, 0).weight[dead] = 0
-    return TrialSetup(Bundle(network, CLASSES, (32, 32)), open_split(shards, "val"))
+    return TrialSetup(network, (32, 32), open_split(shards, "val"))
 
 
 def test_a_dead_channel_costs_nothing_where_nothing_is_padded(shards: Path) -> None:
@@ -71,10 +70,10 @@ def test_a_dead_channel_costs_nothing_where_nothing_is_padded(shards: Path) -> N
 
 
 def test_a_trial_changes_neither_the_network_nor_torch(setup: TrialSetup) -> None:
-    before = {name: value.clone() for name, value in setup.start.network.state_dict().items()}
+    before = {name: value.clone() for name, value in setup.network.state_dict().items()}
     threads = torch.get_num_threads()
     evaluate_plans(replace(setup, reestimate_images=4), plans_of(setup, 0.5))
-    assert all(torch.equal(before[name], value) for name, value in setup.start.network.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in setup.network.state_dict().items())
     assert torch.get_num_threads() == threads
 
 
@@ -86,7 +85,7 @@ def test_re_estimation_is_that_of_the_cut_network(setup: TrialSetup) -> None:
 
 
 def test_the_first_images_are_measured_as_if_there_were_no_others(setup: TrialSetup) -> None:
-    whole = evaluate(setup.start.network, setup.validation, tiny.SIZE)
+    whole = evaluate(setup.network, setup.validation, tiny.SIZE)
     assert whole is not None
     expected = coco_metrics(ground_truth(setup.validation)[:3], whole.detections[:3], CLASSES, 100)
     few = try_plan(replace(setup, validation=setup.validation.first(3)), NOTHING)
@@ -110,7 +109,7 @@ def test_an_error_in_a_worker_is_itself(setup: TrialSetup, tmp_path: Path, ray_s
     with torch.no_grad():
         bundle.network.get_parameter("layers.0.conv.weight")[0] = float("nan")
     with pytest.raises(NonFiniteOutput, match="not finite"):
-        evaluate_plans(replace(setup, start=bundle), [NOTHING], workers=1)
+        evaluate_plans(replace(setup, network=bundle.network), [NOTHING], workers=1)
     damaged = open_split(tiny.write_shards(tmp_path), "val")
     (shard,) = (tmp_path / "shards" / "val").glob("*.arrow")
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")

@@ -33,7 +33,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def setup(shards: Path) -> TrialSetup:
-    return TrialSetup(tiny.make_bundle(4), open_split(shards, "val"), open_split(shards, "train"))
+    return TrialSetup(tiny.make_bundle(4).network, tiny.SIZE, open_split(shards, "val"), open_split(shards, "train"))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[Precision]:
 
 
 def measured(setup: TrialSetup, config: BitsConfig, record: Path) -> Sensitivity:
-    return measure(setup, config.question(setup.start.network), UPath(record))
+    return measure(setup, config.question(setup.network), UPath(record))
 
 
 def test_layers_that_only_pass_numbers_on_have_no_curve() -> None:
@@ -96,7 +96,7 @@ def test_all_layers_at_once_is_the_quantised_network() -> None:
 
 def test_every_point_is_a_trial_of_its_own(setup: TrialSetup, tmp_path: Path) -> None:
     found = measured(setup, CONFIG, tmp_path / "s.json")
-    network = setup.start.network
+    network = setup.network
     assert [curve.name for curve in found.sets] == ["0", "1", "3", "4"]
     assert found.unit == "bits"
     by_hand = quantize(network, QuantizationConfig(weight_bits=3, activation_bits=3))
@@ -140,9 +140,9 @@ def test_training_images_are_needed(setup: TrialSetup) -> None:
 
 
 def test_a_quantised_network_is_refused_before_anything_is_measured(setup: TrialSetup, tmp_path: Path) -> None:
-    quantized = replace(setup.start, network=quantize(setup.start.network, QuantizationConfig()))
+    quantized = quantize(setup.network, QuantizationConfig())
     with pytest.raises(AlreadyQuantized):
-        measured(replace(setup, start=quantized), CONFIG, tmp_path / "s.json")
+        measured(replace(setup, network=quantized), CONFIG, tmp_path / "s.json")
     assert not (tmp_path / "s.json").exists()
 
 

@@ -95,11 +95,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def setup(shards: Path) -> TrialSetup:
-    return TrialSetup(tiny.make_bundle(4), open_split(shards, "val"))
+    return TrialSetup(tiny.make_bundle(4).network, tiny.SIZE, open_split(shards, "val"))
 
 
 def measured(setup: TrialSetup, config: CutsConfig, record: UPath, progress: Progress | None = None) -> Sensitivity:
-    return measure(setup, config.question(setup.start.network), record, progress=progress)
+    return measure(setup, config.question(setup.network), record, progress=progress)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[PrunePlan]:
 
 def test_every_point_is_a_trial_of_its_own_plan(setup: TrialSetup, tmp_path: Path) -> None:
     found = measured(setup, CONFIG, UPath(tmp_path / "s.json"))
-    network = setup.start.network
+    network = setup.network
     assert [(curve.name, curve.channels) for curve in found.sets] == [("0", 8), ("1", 16), ("3", 16)]
     assert [trial.count for trial in found.sets[0].trials] == [2, 4]
     gamma = network.get_parameter("layers.1.norm.weight").detach().abs().numpy()
@@ -165,9 +165,9 @@ def test_what_is_measured_stays_when_percents_are_added_but_not_for_another_netw
     measured(setup, CutsConfig(percents=(0.3, 0.6, 0.8)), record)
     assert {plan.percent for plan in tried} == {0.8}
     tried.clear()
-    measured(replace(setup, start=tiny.make_bundle(5)), CONFIG, record)
+    measured(replace(setup, network=tiny.make_bundle(5).network), CONFIG, record)
     assert len(tried) == 9
-    measured(replace(setup, start=tiny.make_bundle(5), validation=setup.validation.first(3)), CONFIG, record)
+    measured(replace(setup, network=tiny.make_bundle(5).network, validation=setup.validation.first(3)), CONFIG, record)
     assert len(tried) == 18
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_record_is_replaced(setup: TrialSetup, tmp_path: Path) -> None
 
 def test_a_network_whose_scales_are_all_equal_is_refused(setup: TrialSetup, tmp_path: Path) -> None:
     for layer in (0, 1, 3):
-        setup.start.network.get_parameter(f"layers.{layer}.norm.weight").data.fill_(1)
+        setup.network.get_parameter(f"layers.{layer}.norm.weight").data.fill_(1)
     with pytest.raises(PruneError, match="importance gamma is 1 for all channels"):
         measured(setup, CONFIG, UPath(tmp_path / "s.json"))
     assert not (tmp_path / "s.json").exists()

@@ -53,7 +53,7 @@ def predict(
     Returns:
         That of the network as it is, then one a percent, ascending.
     """
-    plan_of = planner(setup.start.network, config, calibration)
+    plan_of = planner(setup.network, config, calibration)
     plans: dict[float, PrunePlan] = {}
     remarks: dict[float, str] = {}
     for percent in _other_percents(config, asked):

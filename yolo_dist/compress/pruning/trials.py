@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from yolo_dist.bundle import Bundle
 from yolo_dist.compress.pruning.carry_out import carry_out
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
@@ -47,7 +46,8 @@ class TrialSetup:
     """What all trials of one network share; travels to workers.
 
     Attributes:
-        start: the network to change; stays as it is.
+        network: to change; stays as it is.
+        image_size: (width, height) of its input in pixels.
         validation: the images to evaluate on; `first` makes them fewer.
         train: images for `reestimate_images`, and for what else a trial measures.
         reestimate_images: on which batch-norm statistics are measured anew after the cut.
@@ -56,7 +56,8 @@ class TrialSetup:
         max_detections: the dataset's number of detections an image and class.
     """
 
-    start: Bundle
+    network: Network
+    image_size: tuple[int, int]
     validation: Images
     train: Images | None = None
     reestimate_images: int = 0
@@ -130,7 +131,7 @@ def try_plan(setup: TrialSetup, plan: PrunePlan) -> Outcome:
         PruneError: there are no images for re-estimation.
         NonFiniteOutput: the network gives NaN or infinity.
     """
-    start = setup.start.network
+    start = setup.network
     with computing_threads(1):  # the last bits of a sum depend on how many threads share it
         network = carry_out(start, plan, compensated=setup.compensate).network
         if setup.reestimate_images and network.cfg != start.cfg:
@@ -145,7 +146,7 @@ def outcome_of(setup: TrialSetup, network: Network) -> Outcome:
         NonFiniteOutput: it gives NaN or infinity.
     """
     evaluation = evaluate(
-        network, setup.validation, setup.start.image_size, setup.evaluation, max_detections=setup.max_detections
+        network, setup.validation, setup.image_size, setup.evaluation, max_detections=setup.max_detections
     )
     assert evaluation is not None
     metrics = evaluation.metrics
@@ -156,4 +157,4 @@ def training_batches(setup: TrialSetup, images: int) -> Sequence[Tensor]:
     """The first training images, float [B, 3, H, W] in 0..1; none if the setup has none."""
     if setup.train is None:
         return ()
-    return list(images_of(setup.train, setup.start.image_size, images).split(TRAINING_BATCH))
+    return list(images_of(setup.train, setup.image_size, images).split(TRAINING_BATCH))

@@ -101,8 +101,8 @@ def try_precision(setup: TrialSetup, precision: Precision) -> Outcome:
     """
     with computing_threads(1):  # the last bits of a sum depend on how many threads share it
         if not precision.layers:
-            return outcome_of(setup, setup.start.network)
-        network = quantize_layers(setup.start.network, precision.config, precision.layers)
+            return outcome_of(setup, setup.network)
+        network = quantize_layers(setup.network, precision.config, precision.layers)
         calibrate(network, training_batches(setup, precision.calibration_images), precision.ranges)
         return outcome_of(setup, network)
 

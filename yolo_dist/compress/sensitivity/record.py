@@ -5,18 +5,18 @@ What is lost, channels or bits, is a question of its own: see `cuts` and `bits`.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, Literal
 
 from pydantic import ValidationError
 from upath import UPath
 
-from yolo_dist.bundle import Bundle
 from yolo_dist.compress.pruning.trials import Outcome, Plan, Progress, TrialSetup, outcomes_of
 from yolo_dist.config import Config
+from yolo_dist.darknet.cfg import format_cfg
+from yolo_dist.darknet.network import Network
+from yolo_dist.darknet.weights import weights_bytes
 from yolo_dist.storage import publish
 
 Unit = Literal["percent", "bits"]
@@ -233,8 +233,8 @@ def _key(setup: TrialSetup, question: Question[Plan]) -> str:
     parts = {
         "unit": question.unit,
         "settings": question.settings,
-        "model": setup.start.fingerprint or _fingerprint(setup.start),
-        "image_size": setup.start.image_size,
+        "model": _fingerprint(setup.network),
+        "image_size": setup.image_size,
         "validation": setup.validation.fingerprint,
         "train": setup.train.fingerprint if setup.train is not None else None,
         "reestimate_images": setup.reestimate_images,
@@ -245,7 +245,5 @@ def _key(setup: TrialSetup, question: Question[Plan]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _fingerprint(bundle: Bundle) -> str:
-    """What a bundle that was never saved would have."""
-    with tempfile.TemporaryDirectory(prefix="yolo-dist-") as folder:
-        return bundle.write(Path(folder)).fingerprint
+def _fingerprint(network: Network) -> str:
+    return hashlib.sha256(format_cfg(network.cfg).encode() + weights_bytes(network)).hexdigest()
