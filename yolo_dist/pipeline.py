@@ -34,7 +34,7 @@ from yolo_dist.stages import (
 from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.tracking import say
 
-RESULT_FORMAT = 2
+RESULT_FORMAT = 3
 """Counts up when a stage of the same configuration would give another result than before."""
 
 STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"

@@ -34,6 +34,9 @@ class TrainConfig(Config):
     """Smallest and largest input size a batch may have, as factors of the image size."""
     evaluate_every: Annotated[int, Ge(0)] | None = None
     """Epochs between evaluations; 0 only at the end, and about ten times a stage by default."""
+    statistics_images: Annotated[int, Ge(0)] = 64
+    """Training images on which the averaged network's batch-norm statistics are measured anew whenever it is evaluated;
+    0 takes the running ones."""
     checkpoint_every: AtLeastOne = 1
     """Epochs between checkpoints, from which an interrupted stage goes on."""
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)

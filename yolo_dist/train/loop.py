@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import BatchNorm2d
 from torch.nn.parallel import DistributedDataParallel
 
 from yolo_dist.compress.graph import ChannelGraph
@@ -32,11 +31,13 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import Batch, Loader
 from yolo_dist.data.mixture import Images
 from yolo_dist.errors import ConfigError, NonFiniteLoss
+from yolo_dist.train.calibration import calibration_batches
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.optimizer import Schedule, build_optimizer
 from yolo_dist.train.quantized import RangeTracking, share_ranges
+from yolo_dist.train.statistics import is_new, settle_statistics, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
@@ -99,7 +100,8 @@ class Trainer:
         )
         self.optimizer_steps = math.ceil(self.loader.steps / config.accumulate)
         self.optimizer = build_optimizer(self.network, config.optimizer)
-        self.schedule = Schedule(config.optimizer, self.optimizer_steps * config.epochs, config.epochs)
+        steps = self.optimizer_steps * config.epochs
+        self.schedule = Schedule(config.optimizer, steps, config.epochs, is_new(self.network))
         self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
         self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
         self.epoch = 0
@@ -146,6 +148,23 @@ class Trainer:
         """The sparsity gauge of the averaged network, for a sparse stage."""
         measured = self._sparsity()
         return None if measured is None else measured.as_json()
+
+    @contextmanager
+    def judged(self, last: bool = False) -> Iterator[Network]:
+        """The averaged network as it is evaluated, with statistics of its own; it keeps them after the `last` epoch.
+
+        A quantised network is judged as it is: it was trained with the statistics that it froze.
+        """
+        network, images = self.average.network, self.config.statistics_images
+        batches = calibration_batches(self.loader.shards, self.image_size, images)
+        if images == 0 or isinstance(network, QuantizedNetwork):
+            yield network
+        elif last:
+            settle_statistics(network, batches, self.workers)
+            yield network
+        else:
+            with settled_statistics(network, batches, self.workers):
+                yield network
 
     @property
     def finished(self) -> bool:
@@ -272,9 +291,7 @@ class Trainer:
     def _average_statistics(self) -> None:
         """Every worker has seen other images: their batch-norm statistics become one."""
         for network in (self.network, self.average.network):
-            norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
-            statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
-            self.workers.average_(statistics)
+            self.workers.average_(statistics_of(network))
 
     def _require_finite(self, terms: Tensor, step: int) -> None:
         if torch.isfinite(terms).all():

@@ -31,7 +31,7 @@ class OptimizerConfig(Config):
     warmup_share: Annotated[float, Ge(0), Le(1)] = 0.1
     """… but never more than this share of the stage, so that a short run does not spend itself in warm-up."""
     warmup_bias_rate: Annotated[float, Ge(0)] = 0.1
-    """Where the biases' rate starts; all others start from 0."""
+    """Where the biases' rate starts in a new network; all others start from 0, and so do these in a trained one."""
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> SGD:
@@ -60,10 +60,13 @@ class Schedule:
         config: rates and warm-up.
         steps: optimizer steps of the whole stage.
         epochs: epochs of the whole stage.
+        new: whether the network was never trained. The head starts of a new one (fast biases, objectness that does not
+            yet follow the boxes) would undo what a trained one has learnt.
     """
 
-    def __init__(self, config: OptimizerConfig, steps: int, epochs: int) -> None:
+    def __init__(self, config: OptimizerConfig, steps: int, epochs: int, new: bool = True) -> None:
         self.config = config
+        self.new = new
         self.steps = steps
         wanted = max(config.warmup_epochs * steps / max(epochs, 1), config.warmup_steps)
         self.warmup = int(min(wanted, config.warmup_share * steps))
@@ -75,11 +78,12 @@ class Schedule:
     def bias_rate(self, step: int) -> float:
         """Rate of the biases: falls from `warmup_bias_rate` to the others' rate during warm-up."""
         warmed = self._warmed(step)
-        return self.config.warmup_bias_rate * (1 - warmed) + self._cosine(step) * warmed
+        start = self.config.warmup_bias_rate if self.new else 0.0
+        return start * (1 - warmed) + self._cosine(step) * warmed
 
     def iou_share(self, step: int) -> float:
-        """How much of the objectness target is the box's IoU: 0 → 1 over warm-up."""
-        return self._warmed(step)
+        """How much of the objectness target is the box's IoU: 0 → 1 over warm-up; all of it in a trained network."""
+        return self._warmed(step) if self.new else 1.0
 
     def rates(self) -> list[float]:
         """`rate` of every optimizer step of the stage."""

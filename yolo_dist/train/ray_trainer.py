@@ -107,7 +107,7 @@ def _train(job: TrainJob, workers: Workers) -> None:
         if workers.first:
             _announce(trainer, job)
         _run_epochs(trainer, job, validation, tracker)
-    evaluation = _accuracy_of(trainer, job.start, validation, autocast=False)
+    evaluation = _accuracy_of(trainer, job.start, validation, autocast=False, last=True)
     if evaluation is None:
         return
     bundle.followed_by(trainer.average.network.cpu()).save(location(job.start.output) / BUNDLE_FOLDER)
@@ -135,26 +135,29 @@ def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tr
         say(f"{job.stage}: as sparse as asked for after {trainer.epoch} of {job.config.epochs} epochs")
 
 
-def _accuracy_of(trainer: Trainer, job: EvaluateJob, validation: Images, autocast: bool) -> Evaluation | None:
+def _accuracy_of(
+    trainer: Trainer, job: EvaluateJob, validation: Images, autocast: bool, last: bool = False
+) -> Evaluation | None:
     """Evaluation of the averaged network by all workers; only the first one gets it.
 
     Raises:
         NonFiniteLoss: the weights became so large that the network gives NaN or infinity.
     """
     try:
-        return evaluate(
-            trainer.average.network,
-            validation,
-            trainer.image_size,
-            job.config,
-            rank=trainer.workers.rank,
-            world_size=trainer.workers.size,
-            gather=trainer.workers.gather,
-            device=trainer.device,
-            autocast=torch.bfloat16 if autocast else None,
-            threads=job.threads,
-            max_detections=job.max_detections,
-        )
+        with trainer.judged(last) as network:
+            return evaluate(
+                network,
+                validation,
+                trainer.image_size,
+                job.config,
+                rank=trainer.workers.rank,
+                world_size=trainer.workers.size,
+                gather=trainer.workers.gather,
+                device=trainer.device,
+                autocast=torch.bfloat16 if autocast else None,
+                threads=job.threads,
+                max_detections=job.max_detections,
+            )
     except NonFiniteOutput:
         raise NonFiniteLoss(
             f"the network's output is not finite after epoch {trainer.epoch}; lower optimizer.learning_rate, "

@@ -1,0 +1,60 @@
+"""Batch-norm statistics: those of all workers together, and those of the averaged network, measured anew.
+
+Running statistics follow the trained weights with a delay, and are of augmented images. The averaged weights are not
+where the trained ones are, nor are they shown augmented images. Where batch normalisation scales small differences up,
+as after sparse training, that decides between a good and a useless network (Wu & Johnson 2021, "Rethinking 'Batch' in
+BatchNorm", §3).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import BatchNorm2d
+
+from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
+from yolo_dist.darknet.network import Network
+from yolo_dist.train.workers import Workers
+
+
+def statistics_of(network: Network) -> list[Tensor]:
+    """Running means and variances, the very tensors, float [C] each."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+    return [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+
+
+def is_new(network: Network) -> bool:
+    """Whether a network was never trained: its batch norms, where it has some, have seen nothing yet."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+    return all(
+        bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
+        for norm in norms
+        if norm.running_mean is not None and norm.running_var is not None
+    )
+
+
+def settle_statistics(network: Network, batches: Iterable[Tensor], workers: Workers) -> None:
+    """Measure a network's statistics on images as evaluation sees them, the same for all workers.
+
+    Args:
+        network: on the workers' device; its weights stay.
+        batches: of images, float [B, C, H, W] in 0..1, the same on all workers.
+        workers: end with the same statistics, whatever their processors are.
+    """
+    reestimate_batchnorm(network, (images.to(workers.device) for images in batches))
+    workers.average_(statistics_of(network))
+
+
+@contextmanager
+def settled_statistics(network: Network, batches: Iterable[Tensor], workers: Workers) -> Iterator[None]:
+    """The same for as long as it lasts: training goes on as if nothing had been measured."""
+    statistics = statistics_of(network)
+    kept = [tensor.clone() for tensor in statistics]
+    settle_statistics(network, batches, workers)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in zip(statistics, kept, strict=True):
+                tensor.copy_(before)
