@@ -124,7 +124,8 @@ def test_what_is_kept_is_the_average_not_the_last_step(place: Place) -> None:
     bundle = open_bundle(place.folder / "start")
     trainer = Trainer(bundle.network, ShardSet.open(place.folder / "train" / "train"), training(epochs=1), (64, 64))
     trainer.run_epoch()
-    assert place.weights("out") == weights_bytes(trainer.average.network)
+    with trainer.judged(last=True) as network:
+        assert place.weights("out") == weights_bytes(network)
     assert place.weights("out") != weights_bytes(trainer.network)
 
 

@@ -1,0 +1,100 @@
+"""Statistics of the averaged network: measured anew when it is judged, and nothing in training notices."""
+
+import pytest
+import torch
+from tiny_training import SIZE, scenes, tiny_network, training, without_batch_norm
+from torch import Tensor
+
+from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.train.calibration import calibration_batches
+from yolo_dist.train.loop import Trainer
+from yolo_dist.train.statistics import is_new, settle_statistics, settled_statistics, statistics_of
+from yolo_dist.train.workers import Workers
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    return scenes(tmp_path_factory.mktemp("scenes"), images=8)
+
+
+def images(count: int = 4) -> Tensor:
+    return torch.rand(count, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def state(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def differing(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
+    return [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
+
+
+def test_statistics_are_means_and_variances_over_the_images() -> None:
+    network = tiny_network()
+    settle_statistics(network, [images()], Workers())
+    mean, variance, *_ = statistics_of(network)
+    maps = network.get_submodule("layers.0.conv")(images())
+    torch.testing.assert_close(mean, maps.mean((0, 2, 3)))
+    torch.testing.assert_close(variance, maps.var((0, 2, 3)))
+
+
+def test_settled_statistics_are_taken_back() -> None:
+    network = tiny_network()
+    before = state(network)
+    with settled_statistics(network, [images()], Workers()):
+        assert all("running" in name or "tracked" in name for name in differing(before, state(network)))
+        assert differing(before, state(network))
+    assert [name for name in differing(before, state(network)) if "tracked" not in name] == []
+
+
+def test_a_network_is_new_until_its_batch_norms_have_seen_images() -> None:
+    network = tiny_network()
+    assert is_new(network)
+    network.train()(images())
+    assert not is_new(network)
+    initialize(network, seed=1)
+    assert is_new(network)
+    assert is_new(without_batch_norm()), "nothing tells, so it starts as a new one would"
+
+
+def test_judging_between_epochs_changes_nothing_in_training(shards: ShardSet) -> None:
+    judged, unseen = (Trainer(tiny_network(), shards, training(epochs=2), SIZE, threads=0) for _ in range(2))
+    for trainer in (judged, unseen):
+        trainer.run_epoch()
+    with judged.judged() as network:
+        assert network is judged.average.network
+        assert not torch.equal(statistics_of(network)[0], statistics_of(unseen.average.network)[0])
+    for trainer in (judged, unseen):
+        trainer.run_epoch()
+    for mine, other in ((judged.network, unseen.network), (judged.average.network, unseen.average.network)):
+        assert [name for name in differing(state(mine), state(other)) if "tracked" not in name] == []
+
+
+def test_after_the_last_epoch_the_statistics_stay(shards: ShardSet) -> None:
+    trainer = Trainer(tiny_network(), shards, training(epochs=1), SIZE, threads=0)
+    trainer.run_epoch()
+    expected = Trainer(tiny_network(), shards, training(epochs=1), SIZE, threads=0).network
+    expected.load_state_dict(trainer.average.network.state_dict())
+    settle_statistics(expected, calibration_batches(shards, SIZE, 64), Workers())
+    with trainer.judged(last=True):
+        pass
+    for mine, theirs in zip(statistics_of(trainer.average.network), statistics_of(expected), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_without_images_the_running_statistics_judge(shards: ShardSet) -> None:
+    trainer = Trainer(tiny_network(), shards, training(epochs=1, statistics_images=0), SIZE, threads=0)
+    trainer.run_epoch()
+    before = state(trainer.average.network)
+    with trainer.judged(last=True) as network:
+        assert differing(before, state(network)) == []
+
+
+def test_a_trained_network_has_no_head_start_to_undo(shards: ShardSet) -> None:
+    network = tiny_network()
+    assert Trainer(network, shards, training(), SIZE, threads=0).schedule.new
+    network.train()(images())
+    schedule = Trainer(network, shards, training(), SIZE, threads=0).schedule
+    assert not schedule.new
+    assert (schedule.bias_rate(0), schedule.iou_share(0)) == (schedule.rate(0), 1)
