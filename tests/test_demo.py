@@ -30,7 +30,7 @@ def test_the_demo_runs_the_whole_road_on_data_it_has_made(tmp_path: Path, runs: 
     recipe, _ = run_demo(str(tmp_path / "runs"), str(tmp_path / "data"), [f"dataset={card}", "base.epochs=2"])
     assert runs == [recipe]
     assert (recipe.name, recipe.storage) == ("shapes", str(tmp_path / "runs"))
-    assert [stage.kind for stage in recipe.stages] == ["train", "train", "prune", "train"]
+    assert [stage.kind for stage in recipe.stages] == ["train", "train", "prune", "train", "train", "export"]
     shards = str(tmp_path / "data" / "shapes")
     assert [len(open_split(shards, split)) for split in ("train", "val")] == [12, 6]
     assert recipe.shards == shards
