@@ -10,6 +10,7 @@ from yolo_dist.compress.quantization.activations import ActivationQuantizer
 from yolo_dist.compress.quantization.config import EndBits, QuantizationConfig
 from yolo_dist.compress.quantization.elementwise import elementwise
 from yolo_dist.compress.quantization.grid import lay_grid
+from yolo_dist.compress.quantization.layout import laid_out
 from yolo_dist.compress.quantization.schemes import CHANNEL_SHAPE, SCHEMES, QuantizedWeights, WeightRule
 from yolo_dist.darknet.cfg import Avgpool, Convolutional, Depthwise, Route, Shortcut, SqueezeExcite
 from yolo_dist.darknet.layers import Addition, Concatenation, Convolution, SqueezeExcitation
@@ -114,7 +115,9 @@ class QuantizedConvolution(Convolution):
         rule = WeightRule(
             self.weight_bits, self.config.symmetric is not False, self.config.per_channel, self.config.power_of_two
         )
-        weight = self.conv.weight if fold is None else self.conv.weight * fold
+        weight = laid_out(self.conv.weight)
+        if fold is not None:
+            weight = weight * fold
         return SCHEMES[self.config.scheme].weights(weight, rule)
 
     def _fold(self) -> Tensor | None:
@@ -175,7 +178,7 @@ class QuantizedSqueezeExcitation(SqueezeExcitation):
         """The quantised weights of one of the two."""
         config = self.config
         rule = WeightRule(config.weight_bits, config.symmetric is not False, config.per_channel, config.power_of_two)
-        return SCHEMES[config.scheme].weights(convolution.weight, rule)
+        return SCHEMES[config.scheme].weights(laid_out(convolution.weight), rule)
 
 
 class QuantizedAddition(Addition):
