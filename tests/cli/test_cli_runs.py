@@ -140,12 +140,12 @@ def test_report_names_the_file_that_is_missing_or_broken(
 
 def test_the_demo_ends_with_a_table_and_a_report(tmp_path: Path) -> None:
     small = [f"dataset={tiny.write_card(tmp_path)}", "model={zoo: yolov3-tiny, width: 0.1}", "image_size=64"]
-    short = ["base.epochs=1", "sparse.epochs=1", "tuned.epochs=1", "cluster.workers=0"]
+    short = [*(f"{stage}.epochs=1" for stage in ("base", "sparse", "tuned", "int8")), "cluster.workers=0"]
     words = ["demo", "--out", tmp_path / "runs", "--data", tmp_path / "data", *small, *short]
     outcome = done(*words, "--json")
-    assert [row["id"] for row in outcome.json()] == ["base", "sparse", "pruned", "tuned"]
+    assert [row["id"] for row in outcome.json()] == ["base", "sparse", "pruned", "tuned", "int8", "onnx"]
     again = done(*words).out
-    assert "shapes: nothing to do, all 4 stages are there" in again
+    assert "shapes: nothing to do, all 6 stages are there" in again
     assert again.endswith(f"report: {tmp_path}/runs/shapes/report.html\n")
 
 
