@@ -15,24 +15,19 @@ import time
 from functools import partial
 from pathlib import Path
 
+from generated import SIZE, make_network, make_shards
 from measure import peak_memory, publish_result, race, show
 
 from yolo_dist.compress.quantization import QuantizedTrainingConfig, calibrate, quantize
-from yolo_dist.darknet.network import Network, initialize
-from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.data.augment import AugmentConfig
-from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.conversion.convert import convert
-from yolo_dist.data.scenes import CLASSES, SceneSettings
+from yolo_dist.data.loader import image_batches
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.freed_memory import keep_freed_memory
-from yolo_dist.train.calibration import calibration_batches
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.workers import use_threads
 
-SIZE = (416, 416)
 BATCH = 8
 IMAGES = 16
 FLOAT = "float"
@@ -55,7 +50,7 @@ def main() -> None:
     use_threads(1)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        shards = make_shards(Path(folder))
+        shards = make_shards(Path(folder), IMAGES)
         if arguments.memory_of:
             print(json.dumps(memory(arguments.memory_of, shards)))
             return
@@ -80,21 +75,6 @@ def main() -> None:
     print(f"written to {publish_result('quantized_training', content)}")
 
 
-def make_shards(folder: Path) -> ShardSet:
-    """Generated scenes."""
-    scenes = SceneSettings(images=IMAGES, seed=1, width=SIZE[0], height=SIZE[1])
-    splits = {"train": SplitSource(generate=scenes)}
-    convert(Card(name="scenes", format="shapes", classes=CLASSES, splits=splits), "-", folder, "train")
-    return ShardSet.open(folder / "train")
-
-
-def make_network() -> Network:
-    """yolov3-tiny with first weights."""
-    network = Network(zoo_cfg("yolov3-tiny", classes=len(CLASSES), image_size=SIZE))
-    initialize(network, 0)
-    return network
-
-
 def make_trainer(name: str, shards: ShardSet) -> Trainer:
     """A trainer whose ranges follow the batches for half of the rounds and are frozen in the others."""
     config = TrainConfig(
@@ -106,7 +86,7 @@ def make_trainer(name: str, shards: ShardSet) -> Trainer:
         checkpoint_every=10,
         quantization=SCHEMES[name],
     )
-    network = quantized_start(make_network(), config, lambda count: calibration_batches(shards, SIZE, count))
+    network = quantized_start(make_network(), config, lambda count: image_batches(shards, SIZE, count))
     return Trainer(network, shards, config, SIZE, threads=0)
 
 
@@ -137,7 +117,7 @@ def calibration_rate(shards: ShardSet) -> dict[str, float]:
     for measure in ("minmax", "mse"):
         network = quantize(make_network(), config.settled)
         began = time.process_time()
-        calibrate(network, calibration_batches(shards, SIZE, IMAGES), measure)
+        calibrate(network, image_batches(shards, SIZE, IMAGES), measure)
         rates[measure] = IMAGES / (time.process_time() - began)
     return rates
 

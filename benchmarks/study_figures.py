@@ -37,11 +37,8 @@ def cuts_table(rows: Sequence[Row], seed: int) -> str:
     own = {row["stage"]: row for row in rows if row["seed"] == seed}
     base = own["base"]
     lines = []
-    for name, cut in own.items():
-        tuned = own.get(name + TUNED)
-        if name == "base" or (tuned is None and name + TUNED not in own and name not in ("sparse", "base-longer")):
-            continue
-        shown = tuned or cut
+    for name in [name for name in own if name + TUNED in own]:
+        cut, shown = own[name], own[name + TUNED]
         speed_up, reduction = base["torch_ms"] / shown["torch_ms"], base["macs"] / shown["macs"]
         lines.append(
             f"| {name} | {shown['parameters']:,} | {shown['macs'] / 1e6:,.1f} | {shown['weight_bytes'] / 1e6:.2f} MB "

@@ -20,16 +20,14 @@ os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
 
 import ray
 import torch
+from generated import SIZE, make_network, make_shards
 from measure import publish_result, race, show
 
 from yolo_dist.bundle import Bundle
-from yolo_dist.darknet.network import Network, initialize
-from yolo_dist.darknet.zoo import zoo_cfg
+from yolo_dist.darknet.network import Network
 from yolo_dist.data.augment import AugmentConfig
-from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.loader import Loader
-from yolo_dist.data.scenes import CLASSES, SceneSettings
+from yolo_dist.data.scenes import CLASSES
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.storage import location
@@ -42,27 +40,11 @@ from yolo_dist.train.ray_trainer import EvaluateJob, TrainJob, train_on_workers
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import bfloat16_is_fast, use_threads
 
-SIZE = (416, 416)
 BATCH = 8
 IMAGES = 32
 PLAIN, FLOAT, HALF = "plain loop, float32", "ours, float32", "ours, autocast"
 ALONE, UNDER_RAY = "without Ray", "Ray Train, one worker"
 AUGMENT = AugmentConfig(mosaic=0)
-
-
-def make_shards(folder: Path) -> ShardSet:
-    """Generated scenes of 416 px."""
-    scenes = SceneSettings(images=IMAGES, seed=1, width=SIZE[0], height=SIZE[1])
-    splits = {"train": SplitSource(generate=scenes)}
-    convert(Card(name="scenes", format="shapes", classes=CLASSES, splits=splits), "-", folder, "train")
-    return ShardSet.open(folder / "train")
-
-
-def make_network() -> Network:
-    """yolov3-tiny with first weights."""
-    network = Network(zoo_cfg("yolov3-tiny", classes=len(CLASSES), image_size=SIZE))
-    initialize(network, 0)
-    return network
 
 
 def make_config(autocast: bool, epochs: int = 1000) -> TrainConfig:
@@ -159,7 +141,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shards = make_shards(folder / "scenes")
+        shards = make_shards(folder / "scenes", IMAGES)
         loops = compare_loops(shards, arguments.rounds)
         under_ray = compare_with_ray(shards, folder, arguments.ray_rounds, arguments.ray_epochs)
     what = "yolov3-tiny, 416 px, batch 8, one computing thread, one loader thread"

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from yolo_dist.errors import ConfigError
 
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
 STRIDE_LIMIT = 32
 SHOWN_CHARACTERS = 60
 
@@ -17,6 +19,10 @@ class Config(BaseModel):
     """Base of every configuration class: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def part(self, kind: type[ConfigT]) -> ConfigT:
+        """What this configuration says about the keys of another class, all of which it has."""
+        return kind(**{name: getattr(self, name) for name in kind.model_fields})
 
 
 def _pair(value: Any) -> Any:
@@ -31,8 +37,6 @@ def _whole_cells(size: tuple[int, int]) -> tuple[int, int]:
 
 ImageSize = Annotated[tuple[int, int], BeforeValidator(_pair), AfterValidator(_whole_cells)]
 """(width, height) of the network's input in pixels; one number means a square."""
-
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -23,56 +23,52 @@ from yolo_dist.train.tracking import TrackingConfig
 StageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class TrainStage(TrainConfig):
+class Placed(Config):
+    """A stage's place in a recipe."""
+
+    id: StageId
+    from_: StageId | None = Field(default=None, alias="from")
+    """Stage to start from; the one before by default."""
+
+
+class TrainStage(Placed, TrainConfig):
     """A training stage in a recipe."""
 
     kind: Literal["train"]
-    id: StageId
-    from_: StageId | None = Field(default=None, alias="from")
-    """Stage to start from; the one before by default."""
 
     def settings(self) -> TrainConfig:
         """The stage without its place in the recipe."""
-        return TrainConfig(**{name: getattr(self, name) for name in TrainConfig.model_fields})
+        return self.part(TrainConfig)
 
 
-class PruneStage(PruneConfig):
+class PruneStage(Placed, PruneConfig):
     """A pruning stage in a recipe."""
 
     kind: Literal["prune"]
-    id: StageId
-    from_: StageId | None = Field(default=None, alias="from")
-    """Stage to start from; the one before by default."""
 
     def settings(self) -> PruneConfig:
         """The stage without its place in the recipe."""
-        return PruneConfig(**{name: getattr(self, name) for name in PruneConfig.model_fields})
+        return self.part(PruneConfig)
 
 
-class QuantizeStage(QuantizeConfig):
+class QuantizeStage(Placed, QuantizeConfig):
     """A stage in a recipe that quantises without training."""
 
     kind: Literal["quantize"]
-    id: StageId
-    from_: StageId | None = Field(default=None, alias="from")
-    """Stage to start from; the one before by default."""
 
     def settings(self) -> QuantizeConfig:
         """The stage without its place in the recipe."""
-        return QuantizeConfig(**{name: getattr(self, name) for name in QuantizeConfig.model_fields})
+        return self.part(QuantizeConfig)
 
 
-class ExportStage(ExportConfig):
+class ExportStage(Placed, ExportConfig):
     """A stage in a recipe that writes a file for other runtimes; no stage starts from it."""
 
     kind: Literal["export"]
-    id: StageId
-    from_: StageId | None = Field(default=None, alias="from")
-    """Stage to start from; the one before by default."""
 
     def settings(self) -> ExportConfig:
         """The stage without its place in the recipe."""
-        return ExportConfig(**{name: getattr(self, name) for name in ExportConfig.model_fields})
+        return self.part(ExportConfig)
 
 
 Stage = Annotated[TrainStage | PruneStage | QuantizeStage | ExportStage, Field(discriminator="kind")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from upath import UPath
 
-from yolo_dist.bundle import RECORD_FILE, Bundle, open_bundle
+from yolo_dist.bundle import QUANTIZATION_FILE, RECORD_FILE, Bundle, open_bundle, read_record
 from yolo_dist.compress.pruning import PruneConfig, Pruned, PrunePlan, prune
 from yolo_dist.compress.pruning.prediction import IMAGES, describe_damage, predict
 from yolo_dist.compress.pruning.readiness import Damage
@@ -16,15 +16,15 @@ from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
 from yolo_dist.compress.quantization import QuantizeConfig, QuantizedNetwork, calibrate, quantize
 from yolo_dist.compress.quantization.noise import measure_noise
 from yolo_dist.darknet.shapes import count_macs
-from yolo_dist.data.loader import images_of
+from yolo_dist.data.loader import image_batches, images_of
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig, evaluate
 from yolo_dist.evaluate.samples import METRICS_FILE, save_evaluation
 from yolo_dist.export.onnx import ExportConfig, export_onnx
-from yolo_dist.export.runtime import MODEL_FILE, load_exported
+from yolo_dist.export.runtime import MODEL_FILE, load_exported, open_exported
 from yolo_dist.export.write import EXPORT_FILE, export_file
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
-from yolo_dist.train.calibration import calibration_batches, calibration_losses
+from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ray_trainer import (
@@ -143,10 +143,14 @@ def export_stage(context: StageContext, config: ExportConfig) -> None:
     start, validation = open_bundle(context.start), open_images(context.validation)
     record = export_file(start, config, context.output / MODEL_FILE)
     publish(context.output / EXPORT_FILE, record.model_dump_json(indent=2))
-    boxes = export_onnx(start, config.model_copy(update={"output": "boxes"})).SerializeToString()
     threads = context.cluster.cpus_per_worker
+    if config.output == "boxes":
+        exported = open_exported(context.output / MODEL_FILE, threads)
+    else:
+        boxes = export_onnx(start, config.model_copy(update={"output": "boxes"}))
+        exported = load_exported(boxes.SerializeToString(), context.stage, threads)
     evaluation = evaluate(
-        load_exported(boxes, context.stage, threads),
+        exported,
         validation,
         start.image_size,
         context.evaluation,
@@ -187,7 +191,7 @@ def quantize_stage(context: StageContext, config: QuantizeConfig) -> None:
     """Quantise the start bundle without training, and evaluate it."""
     start = open_bundle(context.start)
     network = quantize(start.network, config.settled)
-    images = calibration_batches(open_images(context.train), start.image_size, config.calibration_images)
+    images = image_batches(open_images(context.train), start.image_size, config.calibration_images)
     calibrate(network, images, config.ranges)
     model = context.output / BUNDLE_FOLDER
     start.followed_by(network).save(model)
@@ -197,13 +201,16 @@ def quantize_stage(context: StageContext, config: QuantizeConfig) -> None:
 
 def _report_noise(context: StageContext) -> None:
     """Leave beside a quantised network what quantisation adds to each of its layers, on a few validation images."""
+    record, _ = read_record(context.output / BUNDLE_FOLDER)
+    if QUANTIZATION_FILE not in record.sha256:
+        return
     made = open_bundle(context.output / BUNDLE_FOLDER)
-    if isinstance(made.network, QuantizedNetwork):
-        images = images_of(open_images(context.validation), made.image_size, NOISE_IMAGES)
-        report = measure_noise(made.network, images.split(1))
-        publish(context.output / NOISE_FILE, json.dumps(report.as_json()))
-        worst = min(report.heads, key=lambda head: head.decibels)
-        say(f"{context.stage}: head {worst.layer} is {worst.decibels:.0f} dB above the noise of quantisation")
+    assert isinstance(made.network, QuantizedNetwork)
+    images = images_of(open_images(context.validation), made.image_size, NOISE_IMAGES)
+    report = measure_noise(made.network, images.split(1))
+    publish(context.output / NOISE_FILE, json.dumps(report.as_json()))
+    worst = min(report.heads, key=lambda head: head.decibels)
+    say(f"{context.stage}: head {worst.layer} is {worst.decibels:.0f} dB above the noise of quantisation")
 
 
 def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPath) -> None:

@@ -13,9 +13,9 @@ from torch.nn import BatchNorm2d
 from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork, QuantizedTrainingConfig, quantize
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.data.loader import image_batches
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.errors import AlreadyQuantized, ConfigError
-from yolo_dist.train.calibration import calibration_batches
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.quantized import RangeTracking, quantized_start
 from yolo_dist.train.workers import Workers
@@ -30,7 +30,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 
 def started(shards: ShardSet, network: Network | None = None, **config: Any) -> Trainer:
     stage = training(**{"quantization": INT8, **config})
-    start = quantized_start(network or tiny_network(), stage, lambda count: calibration_batches(shards, SIZE, count))
+    start = quantized_start(network or tiny_network(), stage, lambda count: image_batches(shards, SIZE, count))
     return Trainer(start, shards, stage, SIZE, threads=0)
 
 
@@ -177,9 +177,7 @@ def test_training_from_scratch_measures_ranges_anew(shards: ShardSet) -> None:
     network = started(shards).network
     before = ranges(network)
     initialize(network, seed=7)
-    again = quantized_start(
-        network, training(from_scratch=True), lambda count: calibration_batches(shards, SIZE, count)
-    )
+    again = quantized_start(network, training(from_scratch=True), lambda count: image_batches(shards, SIZE, count))
     assert not torch.equal(ranges(again), before)
 
 

@@ -6,10 +6,10 @@ from tiny_training import SIZE, scenes, tiny_network, training, without_batch_no
 from torch import Tensor
 
 from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.data.loader import image_batches
 from yolo_dist.data.shards import ShardSet
-from yolo_dist.train.calibration import calibration_batches
 from yolo_dist.train.loop import Trainer
-from yolo_dist.train.statistics import is_new, settle_statistics, settled_statistics, statistics_of
+from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
 from yolo_dist.train.workers import Workers
 
 
@@ -32,7 +32,8 @@ def differing(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
 
 def test_statistics_are_means_and_variances_over_the_images() -> None:
     network = tiny_network()
-    settle_statistics(network, [images()], Workers())
+    with settled_statistics(network, [images()], Workers(), kept=True):
+        pass
     mean, variance, *_ = statistics_of(network)
     maps = network.get_submodule("layers.0.conv")(images())
     torch.testing.assert_close(mean, maps.mean((0, 2, 3)))
@@ -76,7 +77,8 @@ def test_after_the_last_epoch_the_statistics_stay(shards: ShardSet) -> None:
     trainer.run_epoch()
     expected = Trainer(tiny_network(), shards, training(epochs=1), SIZE, threads=0).network
     expected.load_state_dict(trainer.average.network.state_dict())
-    settle_statistics(expected, calibration_batches(shards, SIZE, 64), Workers())
+    with settled_statistics(expected, image_batches(shards, SIZE, 64), Workers(), kept=True):
+        pass
     with trainer.judged(last=True):
         pass
     for mine, theirs in zip(statistics_of(trainer.average.network), statistics_of(expected), strict=True):

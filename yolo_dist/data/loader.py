@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -24,6 +25,9 @@ SizeSchedule = Callable[[int, int, int], Size]
 """(seed, epoch, step) → (width, height): multi-scale training that resumes exactly."""
 Prefetch = Callable[[Iterable[int]], None]
 """Told which shards are needed next."""
+
+FEW = 8
+"""Images that pass through a network together where only a few are looked at."""
 
 
 @dataclass(frozen=True)
@@ -168,16 +172,23 @@ def evaluation_batches(
         yield from _prefetched(jobs, threads)
 
 
-def images_of(shards: Images, image_size: tuple[int, int], count: int) -> torch.Tensor:
-    """The first images of a split, those of a mixture by weight, as the network sees them.
+def image_batches(shards: Images, image_size: tuple[int, int], count: int) -> Iterator[torch.Tensor]:
+    """The first images of a split, those of a mixture by weight, as the network sees them, a few at a time.
 
     Returns:
-        float [count, 3, H, W] in 0..1.
+        float [n, 3, H, W] in 0..1; the n add up to `count`, or to all there are.
     """
-    if not count:
-        return torch.zeros(0, 3, image_size[1], image_size[0])
-    batch = next(iter(Loader(shards, image_size, count, shuffle=False).batches(0)))
-    return batch.images.float().div_(255)
+    batches = Loader(shards, image_size, max(1, min(count, FEW)), shuffle=False).batches(0)
+    for batch in islice(batches, -(-count // FEW)):
+        images = batch.images[:count].float().div_(255)
+        count -= len(images)
+        yield images
+
+
+def images_of(shards: Images, image_size: tuple[int, int], count: int) -> torch.Tensor:
+    """The same together, float [count, 3, H, W] in 0..1."""
+    width, height = image_size
+    return torch.cat([torch.zeros(0, 3, height, width), *image_batches(shards, image_size, count)])
 
 
 def _announced(order: Order, steps: Iterable[int], prefetch: Prefetch) -> Iterator[int]:

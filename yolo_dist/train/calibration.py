@@ -1,4 +1,4 @@
-"""A few training images for a network that is not being trained: their detection losses, or the images alone."""
+"""The detection loss as pruning may ask for it: on a few training images, of a network that is not being trained."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,9 +11,6 @@ from yolo_dist.data.loader import Batch, Loader
 from yolo_dist.data.mixture import Images
 from yolo_dist.train.loss import DetectionLoss, LossConfig
 from yolo_dist.train.targets import assign_all
-
-BATCH = 8
-"""Images that calibration passes through a network together."""
 
 
 def calibration_losses(
@@ -31,15 +28,6 @@ def calibration_losses(
     """
     for batch in islice(Loader(shards, image_size, 1, shuffle=False).batches(0), count):
         yield partial(_detection_loss, batch)
-
-
-def calibration_batches(shards: Images, image_size: tuple[int, int], count: int) -> Iterator[Tensor]:
-    """The first images in small batches, float [B, 3, H, W] in 0..1, chosen as for `calibration_losses`."""
-    batches = Loader(shards, image_size, min(count, BATCH), shuffle=False).batches(0)
-    for batch in islice(batches, -(-count // BATCH)):
-        images = batch.images[:count].float().div_(255)
-        count -= len(images)
-        yield images
 
 
 def _detection_loss(batch: Batch, network: Network) -> Tensor:

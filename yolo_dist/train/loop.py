@@ -28,16 +28,15 @@ from yolo_dist.compress.sparsity import (
 )
 from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network
-from yolo_dist.data.loader import Batch, Loader
+from yolo_dist.data.loader import Batch, Loader, image_batches
 from yolo_dist.data.mixture import Images
 from yolo_dist.errors import ConfigError, NonFiniteLoss
-from yolo_dist.train.calibration import calibration_batches
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.optimizer import Schedule, build_optimizer
 from yolo_dist.train.quantized import RangeTracking, share_ranges
-from yolo_dist.train.statistics import is_new, settle_statistics, settled_statistics, statistics_of
+from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
@@ -156,15 +155,12 @@ class Trainer:
         A quantised network is judged as it is: it was trained with the statistics that it froze.
         """
         network, images = self.average.network, self.config.statistics_images
-        batches = calibration_batches(self.loader.shards, self.image_size, images)
         if images == 0 or isinstance(network, QuantizedNetwork):
             yield network
-        elif last:
-            settle_statistics(network, batches, self.workers)
+            return
+        batches = image_batches(self.loader.shards, self.image_size, images)
+        with settled_statistics(network, batches, self.workers, kept=last):
             yield network
-        else:
-            with settled_statistics(network, batches, self.workers):
-                yield network
 
     @property
     def finished(self) -> bool:

@@ -16,13 +16,13 @@ from upath import UPath
 
 from yolo_dist.bundle import open_bundle
 from yolo_dist.darknet.network import initialize
+from yolo_dist.data.loader import image_batches
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.errors import NonFiniteLoss, NonFiniteOutput
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
-from yolo_dist.train.calibration import calibration_batches
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
@@ -100,7 +100,7 @@ def _train(job: TrainJob, workers: Workers) -> None:
     if job.config.from_scratch:
         initialize(bundle.network, job.config.seed)
     train = open_images(job.train)
-    network = quantized_start(bundle.network, job.config, partial(calibration_batches, train, bundle.image_size))
+    network = quantized_start(bundle.network, job.config, partial(image_batches, train, bundle.image_size))
     trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads)
     _restore(trainer)
     with _tracker(job, workers) as tracker:

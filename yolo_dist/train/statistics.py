@@ -9,7 +9,6 @@ BatchNorm", §3).
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torch.nn import BatchNorm2d
 
@@ -34,27 +33,25 @@ def is_new(network: Network) -> bool:
     )
 
 
-def settle_statistics(network: Network, batches: Iterable[Tensor], workers: Workers) -> None:
+@contextmanager
+def settled_statistics(
+    network: Network, batches: Iterable[Tensor], workers: Workers, kept: bool = False
+) -> Iterator[None]:
     """Measure a network's statistics on images as evaluation sees them, the same for all workers.
 
     Args:
         network: on the workers' device; its weights stay.
         batches: of images, float [B, C, H, W] in 0..1, the same on all workers.
-        workers: end with the same statistics, whatever their processors are.
+        workers: have the same statistics, whatever their processors are.
+        kept: whether they stay; by default training goes on afterwards as if nothing had been measured.
     """
-    reestimate_batchnorm(network, (images.to(workers.device) for images in batches))
-    workers.average_(statistics_of(network))
-
-
-@contextmanager
-def settled_statistics(network: Network, batches: Iterable[Tensor], workers: Workers) -> Iterator[None]:
-    """The same for as long as it lasts: training goes on as if nothing had been measured."""
     statistics = statistics_of(network)
-    kept = [tensor.clone() for tensor in statistics]
-    settle_statistics(network, batches, workers)
+    before = [tensor.clone() for tensor in statistics]
+    reestimate_batchnorm(network, (images.to(workers.device) for images in batches))
+    workers.average_(statistics)
     try:
         yield
     finally:
-        with torch.no_grad():
-            for tensor, before in zip(statistics, kept, strict=True):
-                tensor.copy_(before)
+        if not kept:
+            for tensor, earlier in zip(statistics, before, strict=True):
+                tensor.copy_(earlier)

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from calibrated import calibrated
+from safetensors.torch import load_file, save_file
 from small_networks import conv, head, random_images, random_network
 from torch import Tensor
 from upath import UPath
@@ -77,6 +78,16 @@ def test_a_record_of_another_cfg_is_refused_by_the_layer_in_which_they_differ(tm
     other = random_network(conv(4), conv(4), *head())
     with pytest.raises(QuantizationError, match=r"^here: belongs to another cfg: layers\.1\.before is only in one"):
         load_quantization(other, tmp_path / FILE, "here")
+
+
+def test_a_scale_that_is_not_that_of_its_range_is_refused(tmp_path: Path) -> None:
+    network = calibrated(tiny.make_bundle().network, IMAGES)
+    save_quantization(network, tmp_path / FILE)
+    ranges = load_file(tmp_path / FILE)
+    ranges["layers.0.output"][2] *= 2
+    save_file(ranges, tmp_path / FILE, metadata={"quantization": network.config.model_dump_json()})
+    with pytest.raises(QuantizationError, match=r"^here: the scale of layers\.0\.output does not follow"):
+        load_quantization(tiny.make_bundle().network, tmp_path / FILE, "here")
 
 
 @pytest.mark.parametrize("content", [b"", b"no such format", bytes(200)])

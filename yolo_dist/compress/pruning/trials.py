@@ -16,12 +16,10 @@ from yolo_dist.compress.pruning.selection import Accuracy
 from yolo_dist.config import Config
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_parameters
-from yolo_dist.data.loader import images_of
+from yolo_dist.data.loader import image_batches
 from yolo_dist.data.mixture import Images
 from yolo_dist.evaluate.evaluator import EvaluationConfig, evaluate
 from yolo_dist.evaluate.latency import computing_threads
-
-TRAINING_BATCH = 8
 
 Plan = TypeVar("Plan")
 """What is tried: a `PrunePlan`, or another description of a change."""
@@ -157,4 +155,4 @@ def training_batches(setup: TrialSetup, images: int) -> Sequence[Tensor]:
     """The first training images, float [B, 3, H, W] in 0..1; none if the setup has none."""
     if setup.train is None:
         return ()
-    return list(images_of(setup.train, setup.image_size, images).split(TRAINING_BATCH))
+    return list(image_batches(setup.train, setup.image_size, images))

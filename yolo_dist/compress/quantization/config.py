@@ -4,10 +4,11 @@ from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Gt, Le
 from pydantic import field_validator, model_validator
+from torch import Tensor
 
 from yolo_dist.compress.quantization.grid import GridRule
 from yolo_dist.compress.quantization.ranges import RangeMeasure
-from yolo_dist.compress.quantization.schemes import SCHEMES
+from yolo_dist.compress.quantization.schemes import SCHEMES, QuantizedWeights, WeightRule
 from yolo_dist.config import Config
 
 Bits = Annotated[int, Ge(2), Le(16)]
@@ -54,7 +55,12 @@ class QuantizationConfig(Config):
     @property
     def settled(self) -> "QuantizationConfig":
         """What stays true of the network afterwards, without how it came about."""
-        return QuantizationConfig(**{name: getattr(self, name) for name in QuantizationConfig.model_fields})
+        return self.part(QuantizationConfig)
+
+    def quantize_weights(self, weight: Tensor, bits: int) -> QuantizedWeights:
+        """Weights float [O, I, h, w] as whole numbers of so many bits, differentiable."""
+        rule = WeightRule(bits, self.symmetric is not False, self.per_channel, self.power_of_two)
+        return SCHEMES[self.scheme].weights(weight, rule)
 
     @property
     def activation_rule(self) -> GridRule:

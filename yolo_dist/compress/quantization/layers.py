@@ -11,7 +11,7 @@ from yolo_dist.compress.quantization.config import EndBits, QuantizationConfig
 from yolo_dist.compress.quantization.elementwise import elementwise
 from yolo_dist.compress.quantization.grid import lay_grid
 from yolo_dist.compress.quantization.layout import laid_out
-from yolo_dist.compress.quantization.schemes import CHANNEL_SHAPE, SCHEMES, QuantizedWeights, WeightRule
+from yolo_dist.compress.quantization.schemes import CHANNEL_SHAPE, QuantizedWeights
 from yolo_dist.darknet.cfg import Avgpool, Convolutional, Depthwise, Route, Shortcut, SqueezeExcite
 from yolo_dist.darknet.layers import Addition, Concatenation, Convolution, SqueezeExcitation
 
@@ -112,13 +112,10 @@ class QuantizedConvolution(Convolution):
 
     def _quantized(self, fold: Tensor | None) -> QuantizedWeights:
         assert self.weight_bits is not None
-        rule = WeightRule(
-            self.weight_bits, self.config.symmetric is not False, self.config.per_channel, self.config.power_of_two
-        )
         weight = laid_out(self.conv.weight)
         if fold is not None:
             weight = weight * fold
-        return SCHEMES[self.config.scheme].weights(weight, rule)
+        return self.config.quantize_weights(weight, self.weight_bits)
 
     def _fold(self) -> Tensor | None:
         """γ / σ [O, 1, 1, 1] by the running statistics, never 0; None where nothing is folded.
@@ -176,9 +173,7 @@ class QuantizedSqueezeExcitation(SqueezeExcitation):
 
     def quantized(self, convolution: nn.Conv2d) -> QuantizedWeights:
         """The quantised weights of one of the two."""
-        config = self.config
-        rule = WeightRule(config.weight_bits, config.symmetric is not False, config.per_channel, config.power_of_two)
-        return SCHEMES[config.scheme].weights(laid_out(convolution.weight), rule)
+        return self.config.quantize_weights(laid_out(convolution.weight), self.config.weight_bits)
 
 
 class QuantizedAddition(Addition):

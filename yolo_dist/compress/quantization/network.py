@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from yolo_dist.compress.quantization.activations import ActivationQuantizer
 from yolo_dist.compress.quantization.config import EndBits, QuantizationConfig
@@ -73,9 +73,7 @@ def quantize(network: Network, config: QuantizationConfig) -> QuantizedNetwork:
     if isinstance(network, QuantizedNetwork):
         raise AlreadyQuantized("the network is quantised already; take the float bundle it was made from")
     quantized = QuantizedNetwork(network.cfg, config)
-    parameters = dict(quantized.named_parameters()) | dict(_statistics(quantized))
-    for name, tensor in network.state_dict().items():
-        parameters[name].data.copy_(tensor)
+    quantized.load_state_dict(quantized.state_dict() | network.state_dict())
     return quantized.train(network.training)
 
 
@@ -85,13 +83,6 @@ def as_float(network: QuantizedNetwork) -> Network:
     state = network.state_dict()
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     return plain.train(network.training)
-
-
-def _statistics(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, module in network.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for key, buffer in module.named_buffers():
-                yield f"{name}.{key}", buffer
 
 
 def _bits(config: QuantizationConfig, first: bool, last: bool) -> EndBits:

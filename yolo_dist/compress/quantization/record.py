@@ -6,7 +6,9 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from yolo_dist.compress.quantization.activations import ActivationQuantizer
 from yolo_dist.compress.quantization.config import QuantizationConfig
 from yolo_dist.compress.quantization.network import QuantizedNetwork, quantize
 from yolo_dist.darknet.network import Network
@@ -21,10 +23,7 @@ def save_quantization(network: QuantizedNetwork, path: Path) -> None:
     Raises:
         NotCalibrated: there are no ranges.
     """
-    ranges: dict[str, torch.Tensor] = {}
-    for name, quantizer in network.quantizers():
-        grid = quantizer.grid()
-        ranges[name] = torch.stack([quantizer.low, quantizer.high, grid.scale, grid.zero_point]).cpu()
+    ranges = {name: _ranges_and_scales(quantizer) for name, quantizer in network.quantizers()}
     save_file(ranges, path, metadata={CONFIG_KEY: network.config.model_dump_json()})
 
 
@@ -37,7 +36,7 @@ def load_quantization(network: Network, path: Path, source: str) -> QuantizedNet
         source: what messages call it.
 
     Raises:
-        QuantizationError: it is no such file, or of a network with other layers.
+        QuantizationError: it is no such file, or of other layers, or its scales do not follow from its ranges.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -50,6 +49,13 @@ def load_quantization(network: Network, path: Path, source: str) -> QuantizedNet
     if foreign := sorted(set(ranges) ^ set(expected)):
         raise QuantizationError(f"{source}: belongs to another cfg: {foreign[0]} is only in one of both")
     for name, quantizer in expected.items():
-        low, high = ranges[name][:2]
-        quantizer.set_range(low, high)
+        quantizer.set_range(*ranges[name][:2])
+        if not torch.allclose(_ranges_and_scales(quantizer), ranges[name]):
+            raise QuantizationError(f"{source}: the scale of {name} does not follow from its range")
     return quantized
+
+
+def _ranges_and_scales(quantizer: ActivationQuantizer) -> Tensor:
+    """Ends of the range, scale and zero point, float32 [4]."""
+    grid = quantizer.grid()
+    return torch.stack([quantizer.low, quantizer.high, grid.scale, grid.zero_point]).cpu()

@@ -48,8 +48,7 @@ class QuantizedWeights:
     @property
     def values(self) -> Tensor:
         """The weights themselves, differentiable."""
-        steps = self.steps - self.zero_point if self.zero_point.any() else self.steps
-        return steps * self.scale
+        return (self.steps - self.zero_point) * self.scale
 
 
 WeightQuantizer = Callable[[Tensor, WeightRule], QuantizedWeights]

@@ -4,6 +4,7 @@ Each is data: integer arrays, shifts and zero points. Nothing in here is a float
 say what the integers mean and take no part in any computation.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,7 +20,7 @@ IMAGE = -1
 
 
 @dataclass(frozen=True)
-class Operation:
+class Operation(ABC):
     """What all operations have.
 
     Attributes:
@@ -46,9 +47,9 @@ class Operation:
         """Whether it needs a multiplication to go from one scale to another."""
         return any(rescale.multiplies for rescale in self.rescalings)
 
+    @abstractmethod
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The output for the outputs of its sources, int64 [B, C, H, W]."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
