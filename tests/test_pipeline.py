@@ -5,27 +5,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
 import yaml
+from tiny_runs import prepare, recipe, redone, stage_file
 
 from yolo_dist import pipeline
 from yolo_dist.bundle import open_bundle, read_record
-from yolo_dist.compress.pruning import make_plan
-from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork
-from yolo_dist.config import validate
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
-from yolo_dist.data.shards import open_split
-from yolo_dist.errors import ConfigError, ProofError, QuantizationError
-from yolo_dist.inputs import check
-from yolo_dist.pipeline import StageResult, run
-from yolo_dist.recipe import PruneStage, Recipe, make_recipe
+from yolo_dist.errors import ProofError
+from yolo_dist.pipeline import run
+from yolo_dist.recipe import make_recipe
 from yolo_dist.stages import StageContext, train_stage
 from yolo_dist.storage import location
-from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.config import TrainConfig
 
 FIELDS = ["id", "kind", "map", "map50", "parameters", "macs", "weight_bytes", "latency_ms", "seconds", "cached"]
@@ -33,10 +27,7 @@ FIELDS = ["id", "kind", "map", "map50", "parameters", "macs", "weight_bytes", "l
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    tiny.write_cfg(folder)
-    tiny.write_shards(folder)
-    return folder
+    return prepare(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +47,6 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
 def done(finished: Path, tmp_path: Path) -> Path:
     """The same after a run of the recipe."""
     return shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-
-
-def recipe(folder: Path, *overrides: str, **changes: Any) -> Recipe:
-    return make_recipe(tiny.recipe_values(folder, **changes), "tiny.yaml", list(overrides))
-
-
-def redone(results: list[StageResult]) -> list[str]:
-    return [result.id for result in results if not result.cached]
-
-
-def stage_file(folder: Path, stage: str, name: str) -> Path:
-    return folder / "runs" / "tiny" / "stages" / stage / name
-
-
-def problems_of(found: Recipe) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        check(found)
-    assert caught.value.source == "tiny"
-    return caught.value.problems
 
 
 def test_a_run_leaves_the_results_of_every_stage(folder: Path) -> None:
@@ -117,73 +89,6 @@ def test_a_run_leaves_the_files_that_its_folder_promises_and_nothing_of_its_work
         "base",
         "tuned",
     ]
-
-
-def test_an_export_stage_leaves_a_file_with_its_accuracy_size_and_speed(folder: Path) -> None:
-    stages = [
-        {"id": "base", "kind": "train", "epochs": 1},
-        {"id": "file", "kind": "export"},
-        {"id": "found", "kind": "export", "from": "base", "output": "detections"},
-    ]
-    base, exported, detections = run(recipe(folder, stages=stages))
-    assert (exported.kind, exported.parameters, exported.macs) == ("export", base.parameters, base.macs)
-    assert base.map is not None
-    assert exported.map == pytest.approx(base.map, abs=1e-3) == detections.map
-    record = json.loads(stage_file(folder, "file", "export.json").read_text())
-    assert exported.weight_bytes == record["bytes"] == stage_file(folder, "file", "model.onnx").stat().st_size
-    assert exported.latency_ms == record["latency_ms"]["1"] > 0
-    assert record["bundle"] == read_record(stage_file(folder, "base", ""))[1]
-    assert redone(run(recipe(folder, stages=stages))) == []
-    stage_file(folder, "file", "model.onnx").write_bytes(b"damaged")
-    assert redone(run(recipe(folder, stages=stages))) == ["file"]
-
-
-def test_a_prune_stage_goes_by_the_importance_that_the_recipe_names(folder: Path) -> None:
-    values = recipe(folder, "pruned.importance=taylor", "pruned.calibration_images=5", "pruned.percent=0.3")
-    run(values)
-    plan = json.loads(stage_file(folder, "pruned", "plan.json").read_text())
-    start = open_bundle(stage_file(folder, "base", ""))
-    losses = calibration_losses(open_split(folder / "shards", "train"), tiny.SIZE, 5)
-    stage = values.stages[1]
-    assert isinstance(stage, PruneStage)
-    assert plan == make_plan(start.network, stage.settings(), losses).as_json()
-    assert plan["importance"] == "taylor"
-
-
-INT8 = {"per_channel": True, "calibration_images": 4}
-
-
-def test_a_network_is_quantised_and_trained_on_as_stages(folder: Path) -> None:
-    stages = [
-        {"id": "base", "kind": "train", "epochs": 1},
-        {"id": "int8", "kind": "quantize", **INT8},
-        {"id": "trained", "kind": "train", "epochs": 1, "quantization": INT8},
-        {"id": "kept", "kind": "train", "epochs": 1},
-    ]
-    results = run(recipe(folder, stages=stages))
-    assert [(result.kind, result.latency_ms is None) for result in results] == [
-        ("train", False),
-        ("quantize", True),
-        ("train", True),
-        ("train", True),
-    ]
-    for result in results[1:]:
-        bundle = open_bundle(stage_file(folder, result.id, ""))
-        assert isinstance(bundle.network, QuantizedNetwork)
-        assert bundle.network.config == validate(QuantizationConfig, {"per_channel": True}, "int8")
-        noise = json.loads(stage_file(folder, result.id, "noise.json").read_text())
-        assert [row["layer"] for row in noise["layers"]] == list(range(len(bundle.network.layers)))
-    assert "Quantisation <span>int8</span>" in (folder / "runs" / "tiny" / "report.html").read_text()
-    assert redone(run(recipe(folder, stages=stages))) == []
-
-
-def test_a_network_that_is_quantised_in_another_way_than_a_stage_asks_for_is_refused(folder: Path) -> None:
-    stages = [
-        {"id": "int8", "kind": "quantize", **INT8},
-        {"id": "next", "kind": "train", "quantization": {"weight_bits": 4}},
-    ]
-    with pytest.raises(QuantizationError, match=r"^the stage starts from a network that is quantised in another way"):
-        run(recipe(folder, stages=stages))
 
 
 def test_the_recipe_in_the_run_folder_runs_again_from_the_cache(done: Path) -> None:
@@ -371,54 +276,6 @@ def test_a_run_lives_under_a_url_as_it_does_on_disk(folder: Path) -> None:
     assert (root / "report.html").exists()
     assert open_bundle(root / "stages" / "tuned").stage is not None
     assert not (root / "work").exists()
-
-
-def test_a_good_recipe_passes_the_check_and_nothing_is_written(folder: Path) -> None:
-    inputs = check(recipe(folder))
-    assert (len(inputs.train), len(inputs.validation), inputs.card.name) == (12, 6, "tiny")
-    assert not (folder / "runs").exists()
-
-
-def test_the_check_lists_everything_that_is_missing(folder: Path) -> None:
-    problems = problems_of(
-        recipe(folder, dataset="nosuch", shards=str(folder / "nowhere"), storage="nosuch://bucket/runs")
-    )
-    assert len(problems) == 3
-    assert "dataset nosuch: there is no such card" in problems[0]
-    assert problems[1] == f"{folder}/nowhere: holds no converted split; run yolo-dist convert"
-    assert problems[2].startswith("nosuch://bucket/runs: ")
-
-
-def test_the_check_names_split_and_model_that_are_missing(folder: Path) -> None:
-    found = recipe(folder, validation_split="test", model=str(folder / "nothing"))
-    split, model = problems_of(found)
-    assert split == f"{folder}/shards: split 'test' is not converted, it holds train, val; run yolo-dist convert"
-    assert model.startswith(f"{folder}/nothing: no bundle.json there")
-
-
-def test_the_check_names_a_missing_model_beside_an_unknown_dataset(folder: Path) -> None:
-    dataset, model = problems_of(recipe(folder, dataset="nosuch", model=str(folder / "nothing.cfg")))
-    assert dataset.startswith("dataset nosuch: there is no such card")
-    assert model.startswith(f"{folder}/nothing.cfg: cannot be read")
-
-
-def test_the_recipe_decides_on_the_input_size_of_any_cfg(folder: Path) -> None:
-    (folder / "tiny.cfg").write_text(tiny.CFG.replace("width=64", "width=50"))
-    check(recipe(folder))
-
-
-def test_the_check_refuses_shards_of_other_classes(folder: Path) -> None:
-    (folder / "tiny.yaml").write_text(tiny.CARD.replace("circle, square", "square, circle"))
-    problems = problems_of(recipe(folder))
-    assert len(problems) == 2
-    for split, problem in zip(("train", "val"), problems, strict=True):
-        assert f"shards/{split} has the classes circle, square, triangle, the card tiny has square, circle" in problem
-
-
-def test_a_run_that_fails_its_check_writes_nothing(folder: Path) -> None:
-    with pytest.raises(ConfigError):
-        run(recipe(folder, dataset="nosuch"))
-    assert not (folder / "runs").exists()
 
 
 def _never(*_: object) -> None:

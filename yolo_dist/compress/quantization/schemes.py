@@ -48,7 +48,7 @@ class QuantizedWeights:
     @property
     def values(self) -> Tensor:
         """The weights themselves, differentiable."""
-        return (self.steps - self.zero_point) * self.scale
+        return (self.steps - self.zero_point).mul_(self.scale)
 
 
 WeightQuantizer = Callable[[Tensor, WeightRule], QuantizedWeights]

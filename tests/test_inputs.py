@@ -1,0 +1,79 @@
+"""What a recipe refers to is checked before anything starts, all mistakes at once."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+from tiny_runs import prepare, recipe
+
+from yolo_dist.errors import ConfigError
+from yolo_dist.inputs import check
+from yolo_dist.pipeline import run
+from yolo_dist.recipe import Recipe
+
+FIELDS = ["id", "kind", "map", "map50", "parameters", "macs", "weight_bytes", "latency_ms", "seconds", "cached"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A card, its shards and a cfg."""
+    return prepare(tmp_path)
+
+
+def problems_of(found: Recipe) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check(found)
+    assert caught.value.source == "tiny"
+    return caught.value.problems
+
+
+def test_a_good_recipe_passes_the_check_and_nothing_is_written(folder: Path) -> None:
+    inputs = check(recipe(folder))
+    assert (len(inputs.train), len(inputs.validation), inputs.card.name) == (12, 6, "tiny")
+    assert not (folder / "runs").exists()
+
+
+def test_the_check_lists_everything_that_is_missing(folder: Path) -> None:
+    problems = problems_of(
+        recipe(folder, dataset="nosuch", shards=str(folder / "nowhere"), storage="nosuch://bucket/runs")
+    )
+    assert len(problems) == 3
+    assert "dataset nosuch: there is no such card" in problems[0]
+    assert problems[1] == f"{folder}/nowhere: holds no converted split; run yolo-dist convert"
+    assert problems[2].startswith("nosuch://bucket/runs: ")
+
+
+def test_the_check_names_split_and_model_that_are_missing(folder: Path) -> None:
+    found = recipe(folder, validation_split="test", model=str(folder / "nothing"))
+    split, model = problems_of(found)
+    assert split == f"{folder}/shards: split 'test' is not converted, it holds train, val; run yolo-dist convert"
+    assert model.startswith(f"{folder}/nothing: no bundle.json there")
+
+
+def test_the_check_names_a_missing_model_beside_an_unknown_dataset(folder: Path) -> None:
+    dataset, model = problems_of(recipe(folder, dataset="nosuch", model=str(folder / "nothing.cfg")))
+    assert dataset.startswith("dataset nosuch: there is no such card")
+    assert model.startswith(f"{folder}/nothing.cfg: cannot be read")
+
+
+def test_the_recipe_decides_on_the_input_size_of_any_cfg(folder: Path) -> None:
+    (folder / "tiny.cfg").write_text(tiny.CFG.replace("width=64", "width=50"))
+    check(recipe(folder))
+
+
+def test_the_check_refuses_shards_of_other_classes(folder: Path) -> None:
+    (folder / "tiny.yaml").write_text(tiny.CARD.replace("circle, square", "square, circle"))
+    problems = problems_of(recipe(folder))
+    assert len(problems) == 2
+    for split, problem in zip(("train", "val"), problems, strict=True):
+        assert f"shards/{split} has the classes circle, square, triangle, the card tiny has square, circle" in problem
+
+
+def test_a_run_that_fails_its_check_writes_nothing(folder: Path) -> None:
+    with pytest.raises(ConfigError):
+        run(recipe(folder, dataset="nosuch"))
+    assert not (folder / "runs").exists()
+
+
+def _never(*_: object) -> None:
+    pytest.fail("nothing was to be done")
