@@ -13,29 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.quantization import QuantizedNetwork
-from yolo_dist.compress.sparsity import (
-    Gauge,
-    SparsityPenalty,
-    absolute_gammas,
-    batch_norm,
-    decay_curve,
-    measure_sparsity,
-    resolve_factor,
-    sparsity_candidates,
-    travel,
-)
 from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import Batch, Loader, image_batches
 from yolo_dist.data.mixture import Images
-from yolo_dist.errors import ConfigError, NonFiniteLoss
+from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.optimizer import Schedule, build_optimizer
 from yolo_dist.train.quantized import RangeTracking, share_ranges
+from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
@@ -104,11 +93,10 @@ class Trainer:
         self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
         self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
         self.epoch = 0
-        self.candidates: list[int] = []
-        self.penalty: SparsityPenalty | None = None
-        self.gamma_travel: float | None = None
+        self.sparse: SparseTraining | None = None
         if config.sparsity is not None:
-            self._prepare_sparsity()
+            rates, momentum = self.schedule.rates(), config.optimizer.momentum
+            self.sparse = SparseTraining(self.network, config.sparsity, rates, momentum)
         self.tracking: RangeTracking | None = None
         if isinstance(self.network, QuantizedNetwork):
             self._prepare_quantization(self.network)
@@ -145,8 +133,7 @@ class Trainer:
 
     def gauge(self) -> dict[str, Any] | None:
         """The sparsity gauge of the averaged network, for a sparse stage."""
-        measured = self._sparsity()
-        return None if measured is None else measured.as_json()
+        return None if self.sparse is None else self.sparse.gauge(self.average.network).as_json()
 
     @contextmanager
     def judged(self, last: bool = False) -> Iterator[Network]:
@@ -165,17 +152,8 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or a sparse stage is as ready to be pruned as it was asked to become."""
-        return self.epoch >= self.config.epochs or self._is_ready()
-
-    def _is_ready(self) -> bool:
-        asked = self.config.sparsity.stop_when_ready if self.config.sparsity else None
-        measured = None if asked is None else self._sparsity()
-        return asked is not None and measured is not None and measured.prunable >= asked
-
-    def _sparsity(self) -> Gauge | None:
-        if self.config.sparsity is None:
-            return None
-        return measure_sparsity(absolute_gammas(self.average.network, self.candidates), self.config.sparsity.scope)
+        ready = self.sparse is not None and self.sparse.is_ready(self.average.network)
+        return self.epoch >= self.config.epochs or ready
 
     def state(self) -> dict[str, Any]:
         """Everything that an interrupted stage needs to go on: plain tensors and numbers."""
@@ -202,21 +180,6 @@ class Trainer:
         options: dict[str, Any] = {"device_ids": devices, LOCAL_BUFFERS: False}
         distributed: torch.nn.Module = DistributedDataParallel(self.network, **options)
         return distributed
-
-    def _prepare_sparsity(self) -> None:
-        config, rates = self.config.sparsity, self.schedule.rates()
-        assert config is not None
-        momentum = self.config.optimizer.momentum
-        factor = resolve_factor(config, rates, momentum)
-        self.gamma_travel = travel(factor, rates, momentum, config.decay)
-        self.candidates = sparsity_candidates(ChannelGraph.from_cfg(self.network.cfg), config.scope)
-        if not self.candidates:
-            raise ConfigError(
-                "sparsity",
-                [f"no convolution of this network is in scope {config.scope}; take another scope, or leave it out"],
-            )
-        gammas = [batch_norm(self.network, layer).weight for layer in self.candidates]
-        self.penalty = SparsityPenalty(gammas, factor * decay_curve(config.decay, len(rates)))
 
     def _prepare_quantization(self, network: QuantizedNetwork) -> None:
         assert isinstance(self.average.network, QuantizedNetwork)
@@ -276,8 +239,8 @@ class Trainer:
 
     def _optimizer_step(self, step: int) -> None:
         self.schedule.apply(self.optimizer, step)
-        if self.penalty is not None:
-            self.penalty.add_to_gradients(step)
+        if self.sparse is not None:
+            self.sparse.before_step(step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.tracking is not None:

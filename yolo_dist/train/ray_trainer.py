@@ -228,8 +228,9 @@ def _announce(trainer: Trainer, job: TrainJob) -> None:
         f"{job.stage}: {len(trainer.loader.shards)} images, batch {job.config.batch_size} × {job.config.accumulate}, "
         f"{trainer.workers.size} worker(s) on {trainer.device.type}, {precision}, {trainer.schedule.steps} steps"
     )
-    if trainer.gamma_travel is None:
+    sparse = trainer.sparse
+    if sparse is None:
         return
-    say(f"{job.stage}: {len(trainer.candidates)} sparse layers, a γ travels about {trainer.gamma_travel:.2f}")
-    if trainer.gamma_travel < ENOUGH_TRAVEL:
+    say(f"{job.stage}: {len(sparse.candidates)} sparse layers, a γ travels about {sparse.gamma_travel:.2f}")
+    if sparse.gamma_travel < ENOUGH_TRAVEL:
         say(f"{job.stage}: warning: under {ENOUGH_TRAVEL:g} little becomes sparse; take factor: auto or a larger one")
