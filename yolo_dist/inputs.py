@@ -10,7 +10,7 @@ from yolo_dist.data.mixture import Images, Mixture, MixturePlan, MixtureSource
 from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.dataset import Mix
 from yolo_dist.errors import ConfigError, InputError
-from yolo_dist.model import check_model
+from yolo_dist.model import ModelSource, check_model
 from yolo_dist.object_store import require_reachable
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
@@ -45,6 +45,8 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
     classes = _attempt(lambda: _joined(cards), problems) if len(cards) == len(opened) else None
     card = None if classes is None else cards[0] if len(cards) == 1 else joint_card(cards, classes)
     _attempt(lambda: check_model(recipe.model, card, recipe.image_size), problems)
+    for teacher in recipe.foreign_teachers():
+        _attempt(lambda teacher=teacher: check_model(ModelSource(bundle=teacher), card, recipe.image_size), problems)  # type: ignore[misc]
     _attempt(lambda: require_reachable(location(recipe.storage)), problems)
     if problems:
         raise ConfigError(source or recipe.name, list(dict.fromkeys(problems)))

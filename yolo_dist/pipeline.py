@@ -9,6 +9,7 @@ from typing import Any
 from upath import UPath
 
 from yolo_dist.bundle import Bundle, open_bundle, read_record, require_classes
+from yolo_dist.compress.distillation.pairing import require_equal_heads
 from yolo_dist.compress.pruning.proof import weight_bytes
 from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.darknet.shapes import count_macs, count_parameters
@@ -20,7 +21,7 @@ from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.export.write import ExportRecord, read_export
 from yolo_dist.inputs import Inputs, check
 from yolo_dist.model import build_model
-from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage
+from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage, teacher_named_by
 from yolo_dist.report import build_report
 from yolo_dist.stages import (
     StageContext,
@@ -73,6 +74,7 @@ def run(recipe: Recipe, source: str = "") -> list[StageResult]:
     inputs = check(recipe, source)
     folder = location(recipe.storage) / recipe.name
     start = _initial(recipe, inputs, folder / "initial")
+    _require_fitting_teachers(recipe, start)
     publish(folder / "recipe.yaml", recipe.to_yaml())
     results: list[StageResult] = []
     for stage in recipe.stages:
@@ -89,9 +91,18 @@ def run(recipe: Recipe, source: str = "") -> list[StageResult]:
     return results
 
 
+def _require_fitting_teachers(recipe: Recipe, start: UPath) -> None:
+    """Heads stay what they are from stage to stage: a teacher that does not fit is refused before the first."""
+    if teachers := recipe.foreign_teachers():
+        student = open_bundle(start).network
+        for teacher in teachers:
+            require_equal_heads(student, open_bundle(teacher).network, teacher)
+
+
 def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, start: UPath) -> StageResult:
     target = folder / "stages" / stage.id
-    key = _key(recipe, inputs, stage, start)
+    teacher = _teacher(recipe, stage, folder)
+    key = _key(recipe, inputs, stage, start, teacher)
     if done := _finished(target, key, stage):
         say(f"{stage.id}: cached")
         return done
@@ -111,6 +122,7 @@ def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, star
         evaluation=recipe.evaluation,
         cluster=recipe.cluster,
         tracking=recipe.tracking,
+        teacher=teacher,
     )
     match stage:
         case TrainStage():
@@ -173,12 +185,23 @@ def _size_and_speed_of_file(start: Bundle, record: ExportRecord) -> dict[str, An
     }
 
 
-def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath) -> str:
+def _teacher(recipe: Recipe, stage: Stage, folder: UPath) -> UPath | None:
+    """Where a distilled stage's teacher lies."""
+    if (earlier := recipe.teacher_stage_of(stage)) is not None:
+        return folder / "stages" / earlier
+    named = teacher_named_by(stage)
+    return None if named is None else location(named)
+
+
+def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath, teacher: UPath | None) -> str:
     """Hash of everything that a stage's result depends on."""
+    config = stage.settings().model_dump(mode="json", exclude_none=True)  # a new option, unused, changes nothing
+    if teacher is not None:
+        config["distillation"]["teacher"] = read_record(teacher)[1]
     parts = {
         "format": RESULT_FORMAT,
         "kind": stage.kind,
-        "config": stage.settings().model_dump(mode="json", exclude_none=True),  # a new option, unused, changes nothing
+        "config": config,
         "start": read_record(start)[1],
         "train": inputs.train.fingerprint,
         "validation": inputs.validation.fingerprint,

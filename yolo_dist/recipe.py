@@ -1,6 +1,6 @@
 """The recipe: one YAML file that says which stages turn which data into which detector."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -16,6 +16,7 @@ from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.export.onnx import ExportConfig
 from yolo_dist.model import ModelSource
 from yolo_dist.object_store import ObjectStoreConfig
+from yolo_dist.stage_order import order_problems
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.tracking import TrackingConfig
@@ -113,7 +114,7 @@ class Recipe(Config):
                 "loc": (number,),
                 "input": name,
             }
-            for number, name, problem in (*_order_problems(stages), *_quantization_problems(stages))
+            for number, name, problem in order_problems(stages)
         ]
         try:
             parsed = parse(stages)
@@ -142,10 +143,25 @@ class Recipe(Config):
         position = ids.index(stage.id)
         return ids[position - 1] if position else None
 
+    def teacher_stage_of(self, stage: Stage) -> str | None:
+        """Id of the earlier stage that teaches `stage`; None where it has no teacher, or one from elsewhere."""
+        teacher = teacher_named_by(stage)
+        return teacher if any(teacher == other.id for other in self.stages) else None
+
+    def foreign_teachers(self) -> list[str]:
+        """Paths and URLs of the bundles that teach a stage and are not made by this recipe."""
+        named = {teacher_named_by(stage) for stage in self.stages if self.teacher_stage_of(stage) is None}
+        return sorted(teacher for teacher in named if teacher is not None)
+
     def to_yaml(self) -> str:
         """The recipe as resolved, ready to be run again."""
         values = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def teacher_named_by(stage: Stage) -> str | None:
+    """The teacher of a distilled stage, as the recipe names it."""
+    return stage.distillation.teacher if isinstance(stage, TrainStage) and stage.distillation is not None else None
 
 
 def read_recipe(path: str, overrides: list[str] | None = None) -> Recipe:
@@ -201,39 +217,6 @@ def _with(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
     first, *rest = keys
     mapping = values if isinstance(values, Mapping) else {}
     return {**mapping, first: _with(mapping.get(first), rest, value) if rest else value}
-
-
-def _order_problems(stages: Any) -> Iterator[tuple[int, Any, str]]:
-    """Number, id and mistake of each stage whose id was there before, or which starts from none before it, or from
-    one that makes no bundle."""
-    seen: list[Any] = []
-    files: list[Any] = []
-    for number, stage in enumerate(stages if isinstance(stages, list | tuple) else ()):
-        name, origin, kind = (stage.get(key) if isinstance(stage, dict) else None for key in ("id", "from", "kind"))
-        if name is not None and name in seen:
-            yield number, name, "an earlier stage has the same id"
-        if origin is not None and origin not in seen:
-            yield number, origin, "from names no stage before this one"
-        start = origin if origin is not None else seen[-1] if seen else None
-        if start is not None and start in files:
-            yield number, name, f"starts from {start}, an exported file and no bundle; name another stage with from"
-        seen.append(name)
-        files += [name] if kind == "export" else []
-
-
-def _quantization_problems(stages: Any) -> Iterator[tuple[int, Any, str]]:
-    """Number, id and mistake of each stage that would prune or quantise a network which is quantised already."""
-    quantized: set[Any] = set()
-    before = None
-    for number, stage in enumerate(stages if isinstance(stages, list | tuple) else ()):
-        values = stage if isinstance(stage, dict) else {}
-        name, kind = values.get("id"), values.get("kind")
-        starts_quantized = values.get("from", before) in quantized
-        if starts_quantized and kind in ("prune", "quantize"):
-            yield number, name, f"kind {kind} needs a float network, and the stage it starts from is quantised"
-        if starts_quantized or kind == "quantize" or values.get("quantization") is not None:
-            quantized.add(name)
-        before = name
 
 
 def _details(problem: ErrorDetails) -> InitErrorDetails:

@@ -56,6 +56,7 @@ class StageContext:
         checkpoints: where Ray keeps checkpoints until the stage is published.
         name: identifies everything the stage depends on.
         max_detections: detections an image, as the dataset's protocol has it.
+        teacher: URL of the bundle that teaches a distilled stage.
     """
 
     run: str
@@ -71,6 +72,7 @@ class StageContext:
     evaluation: EvaluationConfig
     cluster: ClusterConfig
     tracking: TrackingConfig
+    teacher: UPath | None = None
 
     def evaluate_job(self, model: UPath) -> EvaluateJob:
         """Evaluate `model` on the validation split into this stage's output."""
@@ -94,6 +96,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         run=context.run,
         stage=context.stage,
         tracking=context.tracking,
+        teacher=None if context.teacher is None else str(context.teacher),
     )
     train_on_workers(job, context.cluster, context.checkpoints, context.name)
     _report_noise(context)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Gt
 from pydantic import Field, model_validator
 
+from yolo_dist.compress.distillation import DistillationConfig
 from yolo_dist.compress.quantization import QuantizedTrainingConfig
 from yolo_dist.compress.sparsity import SparsityConfig
 from yolo_dist.config import Config
@@ -16,7 +17,8 @@ AtLeastOne = Annotated[int, Ge(1)]
 
 
 class TrainConfig(Config):
-    """One training stage. `sparsity` and `quantization` are blocks of it, not other kinds of training."""
+    """One training stage. `sparsity`, `quantization` and `distillation` are blocks of it, not other kinds of
+    training."""
 
     epochs: AtLeastOne = 100
     """Passes over the training split."""
@@ -44,6 +46,7 @@ class TrainConfig(Config):
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     sparsity: SparsityConfig | None = None
     quantization: QuantizedTrainingConfig | None = None
+    distillation: DistillationConfig | None = None
 
     @model_validator(mode="after")
     def _scales_in_order(self) -> Self:

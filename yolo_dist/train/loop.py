@@ -20,6 +20,7 @@ from yolo_dist.data.loader import Batch, Loader, image_batches
 from yolo_dist.data.mixture import Images
 from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.train.config import TrainConfig
+from yolo_dist.train.distilled import Distillation, Teacher
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.optimizer import Schedule, build_optimizer
@@ -55,6 +56,7 @@ class Trainer:
         image_size: (width, height) of the input in pixels.
         workers: this worker's place in its group.
         threads: threads that decode and augment ahead of the network.
+        teacher: of a distilled stage.
 
     Raises:
         ConfigError: a sparse stage for a network that has nothing to make sparse.
@@ -68,6 +70,7 @@ class Trainer:
         image_size: tuple[int, int],
         workers: Workers | None = None,
         threads: int = 1,
+        teacher: Teacher | None = None,
     ) -> None:
         self.config = config
         self.image_size = image_size
@@ -100,6 +103,9 @@ class Trainer:
         self.tracking: RangeTracking | None = None
         if isinstance(self.network, QuantizedNetwork):
             self._prepare_quantization(self.network)
+        # after the average was copied from the network, which would copy its listeners too
+        self.distillation = Distillation(self.network, teacher, self.autocast) if teacher is not None else None
+        self.terms = TERMS + (self.distillation.terms if self.distillation else ())
 
     def run_epoch(self) -> EpochSummary:
         """Train one epoch.
@@ -111,7 +117,7 @@ class Trainer:
             np.random.SeedSequence([self.config.seed, self.epoch, self.workers.rank]).generate_state(1)[0]
         )
         started = time.perf_counter()
-        terms = torch.zeros(len(TERMS), device=self.device)
+        terms = torch.zeros(len(self.terms), device=self.device)
         images = 0
         for step, batch in enumerate(self._batches()):
             terms += self._train_batch(step, batch)
@@ -126,7 +132,7 @@ class Trainer:
         self.epoch += 1
         mean = [term / self.loader.steps for term in totals[:-1]]
         return EpochSummary(
-            loss=dict(zip((*TERMS, "total"), (*mean, sum(mean)), strict=True)),
+            loss=dict(zip((*self.terms, "total"), (*mean, sum(mean)), strict=True)),
             learning_rate=self.schedule.rate(self.epoch * self.optimizer_steps - 1),
             images_per_second=totals[-1] / seconds,
         )
@@ -226,6 +232,8 @@ class Trainer:
         matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
         known = batch.known if len(batch) else None
         loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known)
+        if self.distillation is not None:
+            loss = loss.joined_by(self.distillation(pixels, outputs, matches, global_images))
         return loss if len(batch) else Loss(loss.total * 0, loss.terms * 0)
 
     def _images_of(self, step: int) -> int:
@@ -255,7 +263,7 @@ class Trainer:
     def _require_finite(self, terms: Tensor, step: int) -> None:
         if torch.isfinite(terms).all():
             return
-        values = ", ".join(f"{name} {value:g}" for name, value in zip(TERMS, terms.tolist(), strict=True))
+        values = ", ".join(f"{name} {value:g}" for name, value in zip(self.terms, terms.tolist(), strict=True))
         raise NonFiniteLoss(
             f"the loss is not finite at epoch {self.epoch + 1}, step {step + 1} ({values}); "
             "lower optimizer.learning_rate, or switch autocast off"

@@ -44,10 +44,14 @@ class LossConfig(Config):
 
 @dataclass(frozen=True)
 class Loss:
-    """Total to minimise, and its terms (box, objectness, class) detached, float [3]."""
+    """Total to minimise, and its terms (box, objectness, class, what joined them) detached, float [3 + n]."""
 
     total: Tensor
     terms: Tensor
+
+    def joined_by(self, terms: Tensor) -> "Loss":
+        """The loss with more terms, float [n]."""
+        return Loss(self.total + terms.sum(), torch.cat((self.terms, terms.detach())))
 
 
 class DetectionLoss:

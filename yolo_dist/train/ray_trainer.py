@@ -14,7 +14,7 @@ import ray.train
 import torch
 from upath import UPath
 
-from yolo_dist.bundle import open_bundle
+from yolo_dist.bundle import Bundle, open_bundle
 from yolo_dist.darknet.network import initialize
 from yolo_dist.data.loader import image_batches
 from yolo_dist.data.mixture import Images, Place, open_images
@@ -25,6 +25,7 @@ from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
+from yolo_dist.train.distilled import Teacher, teacher_of
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.tracking import Tracker, TrackingConfig, say
@@ -67,6 +68,7 @@ class TrainJob:
         tracking: trackers beside the run's metrics.
         metrics: URL of the run's `metrics.jsonl`.
         run, stage: names for trackers and progress.
+        teacher: URL of the teacher's bundle, of a distilled stage.
     """
 
     start: EvaluateJob
@@ -76,6 +78,7 @@ class TrainJob:
     run: str
     stage: str
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    teacher: str | None = None
 
 
 def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
@@ -101,7 +104,8 @@ def _train(job: TrainJob, workers: Workers) -> None:
         initialize(bundle.network, job.config.seed)
     train = open_images(job.train)
     network = quantized_start(bundle.network, job.config, partial(image_batches, train, bundle.image_size))
-    trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads)
+    teacher = _teacher(job, bundle)
+    trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads, teacher)
     _restore(trainer)
     with _tracker(job, workers) as tracker:
         if workers.first:
@@ -112,6 +116,14 @@ def _train(job: TrainJob, workers: Workers) -> None:
         return
     bundle.followed_by(trainer.average.network.cpu()).save(location(job.start.output) / BUNDLE_FOLDER)
     save_evaluation(evaluation, validation, location(job.start.output) / EVALUATION_FOLDER)
+
+
+def _teacher(job: TrainJob, student: Bundle) -> Teacher | None:
+    config = job.config.distillation
+    if config is None:
+        return None
+    assert job.teacher is not None
+    return teacher_of(student, open_bundle(job.teacher), config)
 
 
 def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tracker | None) -> None:

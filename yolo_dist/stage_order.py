@@ -1,0 +1,63 @@
+"""What is wrong with the order of a recipe's stages: what each starts from, and what it learns from."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Problem = tuple[int, Any, str]
+"""Number of a stage, the value that is wrong, and why."""
+
+
+def order_problems(stages: Any) -> Iterator[Problem]:
+    """Every mistake in the order of stages as they were read, whatever else may be wrong with them."""
+    listed = [
+        stage if isinstance(stage, dict) else {} for stage in (stages if isinstance(stages, list | tuple) else ())
+    ]
+    yield from _starts(listed)
+    yield from _quantized_starts(listed)
+    yield from _teachers(listed)
+
+
+def _starts(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:
+    """Stages whose id was there before, or which start from none before them, or from one that makes no bundle."""
+    seen: list[Any] = []
+    files: list[Any] = []
+    for number, stage in enumerate(stages):
+        name, origin, kind = stage.get("id"), stage.get("from"), stage.get("kind")
+        if name is not None and name in seen:
+            yield number, name, "an earlier stage has the same id"
+        if origin is not None and origin not in seen:
+            yield number, origin, "from names no stage before this one"
+        start = origin if origin is not None else seen[-1] if seen else None
+        if start is not None and start in files:
+            yield number, name, f"starts from {start}, an exported file and no bundle; name another stage with from"
+        seen.append(name)
+        files += [name] if kind == "export" else []
+
+
+def _quantized_starts(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:
+    """Stages that would prune or quantise a network which is quantised already."""
+    quantized: set[Any] = set()
+    before = None
+    for number, stage in enumerate(stages):
+        name, kind = stage.get("id"), stage.get("kind")
+        starts_quantized = stage.get("from", before) in quantized
+        if starts_quantized and kind in ("prune", "quantize"):
+            yield number, name, f"kind {kind} needs a float network, and the stage it starts from is quantised"
+        if starts_quantized or kind == "quantize" or stage.get("quantization") is not None:
+            quantized.add(name)
+        before = name
+
+
+def _teachers(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:
+    """Stages whose teacher is a stage that is not before them, or one that makes no bundle."""
+    kinds = {stage["id"]: stage.get("kind") for stage in stages if isinstance(stage.get("id"), str)}
+    seen: list[Any] = []
+    for number, stage in enumerate(stages):
+        block = stage.get("distillation")
+        teacher = block.get("teacher") if isinstance(block, dict) else None
+        if isinstance(teacher, str) and teacher in kinds:
+            if teacher not in seen:
+                yield number, teacher, "distillation.teacher is no stage before this one"
+            elif kinds[teacher] == "export":
+                yield number, teacher, "distillation.teacher is an exported file and no bundle"
+        seen.append(stage.get("id"))
