@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -22,14 +23,13 @@ from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
+from yolo_dist.train.loss_guard import REMEDY, LossGuard
 from yolo_dist.train.optimizer import Schedule, build_optimizer
 from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
-
-CHECK_LOSS_EVERY = 20
 
 _NEW_NAME = "forward_sync_buffers"
 LOCAL_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
@@ -111,14 +111,14 @@ class Trainer:
             np.random.SeedSequence([self.config.seed, self.epoch, self.workers.rank]).generate_state(1)[0]
         )
         started = time.perf_counter()
-        terms = torch.zeros(len(TERMS), device=self.device)
+        terms, guard = torch.zeros(len(TERMS), device=self.device), LossGuard(TERMS, self.epoch, self.workers)
         images = 0
         for step, batch in enumerate(self._batches()):
-            terms += self._train_batch(step, batch)
+            step_terms = self._train_batch(step, batch)
+            terms += step_terms
             images += len(batch)
-            if step % CHECK_LOSS_EVERY == 0:
-                self._require_finite(terms, step)
-        self._require_finite(terms, self.loader.steps - 1)
+            guard.watch(step, step_terms)
+        guard.check()
         self._average_statistics()
         self._require_finite_weights()
         totals = self.workers.sum(torch.cat([terms, torch.tensor([float(images)], device=self.device)])).tolist()
@@ -172,6 +172,12 @@ class Trainer:
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["average_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def global_batch(self, step: int) -> Batch:
+        """Global batch `step` of this epoch, all workers' shares of it: made once more, it is the same."""
+        loader = copy(self.loader)
+        loader.rank, loader.world_size = 0, 1
+        return next(loader.batches(self.epoch, step, self._size_of_step if self.config.multi_scale else None))
 
     def _distributed(self) -> torch.nn.Module:
         if self.workers.size == 1:
@@ -252,20 +258,9 @@ class Trainer:
         for network in (self.network, self.average.network):
             self.workers.average_(statistics_of(network))
 
-    def _require_finite(self, terms: Tensor, step: int) -> None:
-        if torch.isfinite(terms).all():
-            return
-        values = ", ".join(f"{name} {value:g}" for name, value in zip(TERMS, terms.tolist(), strict=True))
-        raise NonFiniteLoss(
-            f"the loss is not finite at epoch {self.epoch + 1}, step {step + 1} ({values}); "
-            "lower optimizer.learning_rate, or switch autocast off"
-        )
-
     def _require_finite_weights(self) -> None:
         """The last step of an epoch has no loss after it that would show what it did."""
         tensors = self.average.network.state_dict().values()
         if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
-            raise NonFiniteLoss(
-                f"weights are not finite after epoch {self.epoch + 1}; lower optimizer.learning_rate, "
-                "or switch autocast off"
-            )
+            message = f"weights are not finite after epoch {self.epoch + 1}; {REMEDY}"
+            raise NonFiniteLoss(message, self.loader.steps - 1)

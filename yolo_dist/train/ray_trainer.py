@@ -25,13 +25,15 @@ from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
+from yolo_dist.train.failed_batch import failed_batch_saved
 from yolo_dist.train.loop import Trainer
+from yolo_dist.train.loss_guard import REMEDY
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.tracking import Tracker, TrackingConfig, say
 from yolo_dist.train.workers import Workers
 
 STATE_FILE = "state.pt"
-BUNDLE_FOLDER, EVALUATION_FOLDER = "bundle", "evaluation"
+BUNDLE_FOLDER, EVALUATION_FOLDER, FAILURES_FOLDER = "bundle", "evaluation", "failures"
 ENOUGH_TRAVEL = 1.0
 
 
@@ -85,7 +87,8 @@ def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, 
     a finished one only the evaluation is left to do again.
 
     Raises:
-        NonFiniteLoss, TrainError: why a worker failed.
+        NonFiniteLoss: a loss is no number; its batch lies in `failures/` beside the job's metrics.
+        TrainError: why else a worker failed.
     """
     run_on_workers(_train, job, cluster, checkpoints, name)
 
@@ -106,7 +109,8 @@ def _train(job: TrainJob, workers: Workers) -> None:
     with _tracker(job, workers) as tracker:
         if workers.first:
             _announce(trainer, job)
-        _run_epochs(trainer, job, validation, tracker)
+        with failed_batch_saved(trainer, location(job.metrics).parent / FAILURES_FOLDER / job.stage):
+            _run_epochs(trainer, job, validation, tracker)
     evaluation = _accuracy_of(trainer, job.start, validation, autocast=False, last=True)
     if evaluation is None:
         return
@@ -159,10 +163,7 @@ def _accuracy_of(
                 max_detections=job.max_detections,
             )
     except NonFiniteOutput:
-        raise NonFiniteLoss(
-            f"the network's output is not finite after epoch {trainer.epoch}; lower optimizer.learning_rate, "
-            "or switch autocast off"
-        ) from None
+        raise NonFiniteLoss(f"the network's output is not finite after epoch {trainer.epoch}; {REMEDY}") from None
 
 
 def _accuracies(metrics: Metrics) -> dict[str, Any]:
