@@ -3,7 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from upath import UPath
 
@@ -24,6 +24,7 @@ from yolo_dist.export.onnx import ExportConfig, export_onnx
 from yolo_dist.export.runtime import MODEL_FILE, load_exported, open_exported
 from yolo_dist.export.write import EXPORT_FILE, export_file
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
+from yolo_dist.train.best import Keep
 from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
@@ -230,8 +231,8 @@ def read_evaluation(output: UPath) -> dict[str, Any]:
 
 
 def collect(output: UPath, bundle: Bundle | None, target: UPath, records: dict[str, str]) -> None:
-    """Publish a stage's output as one folder: the bundle's files or the exported one, evaluation, proof and `records`
-    (name → text)."""
+    """Publish a stage's output as one folder: the bundle's files or the exported one, a second bundle if there is one,
+    evaluation, proof and `records` (name → text)."""
     last = next(reversed(records))
     if not (target / last).exists():
         remove(target)  # what is left of a damaged stage
@@ -239,6 +240,9 @@ def collect(output: UPath, bundle: Bundle | None, target: UPath, records: dict[s
         shutil.copytree(source / EVALUATION_FOLDER, folder, dirs_exist_ok=True)
         for path in (*source.glob("*.json"), *source.glob(MODEL_FILE)):
             shutil.copy(path, folder)
+        for name in get_args(Keep):
+            if (source / name).is_dir():
+                shutil.copytree(source / name, folder / name)
         if bundle is not None:
             bundle.write(folder)
         for name, text in records.items():

@@ -9,6 +9,7 @@ from yolo_dist.compress.quantization import QuantizedTrainingConfig
 from yolo_dist.compress.sparsity import SparsityConfig
 from yolo_dist.config import Config
 from yolo_dist.data.augment import AugmentConfig
+from yolo_dist.train.best import Keep
 from yolo_dist.train.loss import LossConfig
 from yolo_dist.train.optimizer import OptimizerConfig
 
@@ -34,6 +35,11 @@ class TrainConfig(Config):
     """Smallest and largest input size a batch may have, as factors of the image size."""
     evaluate_every: Annotated[int, Ge(0)] | None = None
     """Epochs between evaluations; 0 only at the end, and about ten times a stage by default."""
+    patience: AtLeastOne | None = None
+    """Evaluations in a row without a better mAP after which the stage ends before its last epoch."""
+    keep: Keep | None = None
+    """Which network the stage gives: after its `last` epoch, as by default, or with the `best` mAP of all evaluations.
+    Where it is said and they differ, the other lies beside it."""
     statistics_images: Annotated[int, Ge(0)] = 64
     """Training images on which the averaged network's batch-norm statistics are measured anew whenever it is evaluated;
     0 takes the running ones."""
@@ -49,6 +55,12 @@ class TrainConfig(Config):
     def _scales_in_order(self) -> Self:
         if self.multi_scale and self.multi_scale[0] > self.multi_scale[1]:
             raise ValueError("multi_scale: the smaller factor comes first")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_wait_for(self) -> Self:
+        if self.patience is not None and self.evaluate_every == 0:
+            raise ValueError("patience counts evaluations, and evaluate_every 0 makes none; give another number")
         return self
 
     @property

@@ -20,6 +20,7 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import Batch, Loader, image_batches
 from yolo_dist.data.mixture import Images
 from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.train.best import BestNetwork
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
@@ -92,6 +93,7 @@ class Trainer:
         self.schedule = Schedule(config.optimizer, steps, config.epochs, is_new(self.network))
         self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
         self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
+        self.best = BestNetwork(config.keep, config.patience, self.workers)
         self.epoch = 0
         self.sparse: SparseTraining | None = None
         if config.sparsity is not None:
@@ -151,9 +153,10 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or a sparse stage is as ready to be pruned as it was asked to become."""
+        """Whether all epochs are done, a sparse stage is as ready to be pruned as it was asked to become, or the stage
+        has no more patience for a better network."""
         ready = self.sparse is not None and self.sparse.is_ready(self.average.network)
-        return self.epoch >= self.config.epochs or ready
+        return self.epoch >= self.config.epochs or ready or self.best.given_up
 
     def state(self) -> dict[str, Any]:
         """Everything that an interrupted stage needs to go on: plain tensors and numbers."""
@@ -163,6 +166,7 @@ class Trainer:
             "average": self.average.network.state_dict(),
             "average_updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
+            "best": self.best.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -172,6 +176,7 @@ class Trainer:
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["average_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.best.restore(state["best"])
 
     def global_batch(self, step: int) -> Batch:
         """Global batch `step` of this epoch, all workers' shares of it: made once more, it is the same."""
