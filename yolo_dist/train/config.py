@@ -10,6 +10,7 @@ from yolo_dist.compress.sparsity import SparsityConfig
 from yolo_dist.config import Config
 from yolo_dist.data.augment import AugmentConfig
 from yolo_dist.train.best import Keep
+from yolo_dist.train.freezing import Freeze
 from yolo_dist.train.loss import LossConfig
 from yolo_dist.train.optimizer import OptimizerConfig
 
@@ -29,6 +30,8 @@ class TrainConfig(Config):
     """Seed of sample order, augmentation and dropout."""
     from_scratch: bool = False
     """Train the start's network from new weights (of `seed`), as a control for what its weights are worth."""
+    freeze: Freeze | None = None
+    """Layers that stay as they are: `backbone`, the first so many, or [first, last] pairs."""
     autocast: bool | Literal["auto"] = "auto"
     """bfloat16 for the network's forward pass; `auto` where the device has instructions for it."""
     multi_scale: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] | None = None
@@ -55,6 +58,12 @@ class TrainConfig(Config):
     def _scales_in_order(self) -> Self:
         if self.multi_scale and self.multi_scale[0] > self.multi_scale[1]:
             raise ValueError("multi_scale: the smaller factor comes first")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_random_frozen(self) -> Self:
+        if self.freeze is not None and self.from_scratch:
+            raise ValueError("freeze keeps layers as they were trained, and from_scratch makes them new; leave one out")
         return self
 
     @model_validator(mode="after")

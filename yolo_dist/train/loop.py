@@ -23,6 +23,7 @@ from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.train.best import BestNetwork
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
+from yolo_dist.train.freezing import FrozenLayers
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.loss_guard import REMEDY, LossGuard
 from yolo_dist.train.optimizer import Schedule, build_optimizer
@@ -58,7 +59,7 @@ class Trainer:
         threads: threads that decode and augment ahead of the network.
 
     Raises:
-        ConfigError: a sparse stage for a network that has nothing to make sparse.
+        ConfigError: a sparse stage for a network that has nothing to make sparse, or frozen layers that it has not.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Trainer:
         self.workers = workers or Workers()
         self.device = self.workers.device
         self.network: Network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.frozen = FrozenLayers(self.network, config.freeze)
         self.model = self._distributed()
         self.average = ExponentialAverage(self.network)
         self.loader = Loader(
@@ -148,7 +150,7 @@ class Trainer:
             yield network
             return
         batches = image_batches(self.loader.shards, self.image_size, images)
-        with settled_statistics(network, batches, self.workers, kept=last):
+        with settled_statistics(network, batches, self.workers, kept=last, frozen=self.frozen.layers):
             yield network
 
     @property
@@ -230,6 +232,7 @@ class Trainer:
         self.network.train(len(batch) > 0)
         if self.tracking is not None:
             self.tracking.before_batch(optimizer_step, training=len(batch) > 0)
+        self.frozen.hold()
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(pixels)
@@ -261,7 +264,7 @@ class Trainer:
     def _average_statistics(self) -> None:
         """Every worker has seen other images: their batch-norm statistics become one."""
         for network in (self.network, self.average.network):
-            self.workers.average_(statistics_of(network))
+            self.workers.average_(statistics_of(network, self.frozen.layers))
 
     def _require_finite_weights(self) -> None:
         """The last step of an epoch has no loss after it that would show what it did."""

@@ -248,6 +248,8 @@ def _announce(trainer: Trainer, job: TrainJob) -> None:
         f"{job.stage}: {len(trainer.loader.shards)} images, batch {job.config.batch_size} × {job.config.accumulate}, "
         f"{trainer.workers.size} worker(s) on {trainer.device.type}, {precision}, {trainer.schedule.steps} steps"
     )
+    if trainer.frozen.layers:
+        say(f"{job.stage}: frozen: layers {trainer.frozen.described}")
     sparse = trainer.sparse
     if sparse is None:
         return

@@ -29,7 +29,7 @@ class SparseTraining:
         momentum: of its optimizer.
 
     Attributes:
-        candidates: convolutions whose γ shrink.
+        candidates: convolutions whose γ shrink; frozen ones do not.
         gamma_travel: roughly how far each γ moves over the stage.
 
     Raises:
@@ -38,12 +38,15 @@ class SparseTraining:
 
     def __init__(self, network: Network, config: SparsityConfig, learning_rates: list[float], momentum: float) -> None:
         self.config = config
-        self.candidates = sparsity_candidates(ChannelGraph.from_cfg(network.cfg), config.scope)
-        if not self.candidates:
+        in_scope = sparsity_candidates(ChannelGraph.from_cfg(network.cfg), config.scope)
+        if not in_scope:
             raise ConfigError(
                 "sparsity",
                 [f"no convolution of this network is in scope {config.scope}; take another scope, or leave it out"],
             )
+        self.candidates = [layer for layer in in_scope if batch_norm(network, layer).weight.requires_grad]
+        if not self.candidates:
+            raise ConfigError("sparsity", [f"all convolutions in scope {config.scope} are frozen; freeze fewer layers"])
         factor = resolve_factor(config, learning_rates, momentum)
         self.gamma_travel = travel(factor, learning_rates, momentum, config.decay)
         gammas: list[nn.Parameter] = [batch_norm(network, layer).weight for layer in self.candidates]
