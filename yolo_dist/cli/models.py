@@ -45,6 +45,12 @@ def train(
     ] = None,
     cfg: CfgFile = None,
     weights: Weights = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start", help="Bundle or weights file of which a new network takes what fits.", show_default=False
+        ),
+    ] = None,
     size: Annotated[str, typer.Option("--image-size", help="Input in pixels: 416 or 320x256.")] = "416",
     overrides: Overrides = None,
     as_json: Json = False,
@@ -62,7 +68,7 @@ def train(
         "storage": str(folder.parent),
         "dataset": dataset,
         "shards": shards,
-        "model": _start(model, cfg, weights),
+        "model": _start(model, cfg, weights, warm_start),
         "image_size": image_size(size),
         "stages": [{"id": "train", "kind": "train"}],
     }
@@ -166,13 +172,14 @@ def _exported(model: str | None, cfg: str | None, weights: str | None, size: str
     return exported
 
 
-def _start(model: str | None, cfg: str | None, weights: str | None) -> Any:
+def _start(model: str | None, cfg: str | None, weights: str | None, warm_start: str | None) -> Any:
     """The `model` of a recipe."""
     if cfg is None and weights is None:
-        return model or "yolov3-tiny"
+        name = model or "yolov3-tiny"
+        return name if warm_start is None else {"zoo": name, "warm_start": warm_start}
     if model is not None:
         raise ConfigError("options", ["give either --model, or --cfg FILE with --weights FILE"])
-    return {"cfg": cfg, "weights": weights}
+    return {"cfg": cfg, "weights": weights, "warm_start": warm_start}
 
 
 def _show_metrics(metrics: "Metrics", as_json: bool) -> None:
