@@ -182,7 +182,7 @@ def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath) -> str:
         "start": read_record(start)[1],
         "train": inputs.train.fingerprint,
         "validation": inputs.validation.fingerprint,
-        "evaluation": recipe.evaluation.model_dump(mode="json"),
+        "evaluation": {"max_detections": None} | recipe.evaluation.model_dump(mode="json", exclude_none=True),
         "max_detections": inputs.card.max_detections,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

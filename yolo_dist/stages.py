@@ -140,7 +140,7 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
 
 def export_stage(context: StageContext, config: ExportConfig) -> None:
     """Write the start bundle as a file, and evaluate it in ONNX Runtime: the boxes of the same network, whatever the
-    file itself gives."""
+    file itself gives, on images of its one size."""
     start, validation = open_bundle(context.start), open_images(context.validation)
     record = export_file(start, config, context.output / MODEL_FILE)
     publish(context.output / EXPORT_FILE, record.model_dump_json(indent=2))
@@ -154,7 +154,7 @@ def export_stage(context: StageContext, config: ExportConfig) -> None:
         exported,
         validation,
         start.image_size,
-        context.evaluation,
+        context.evaluation.model_copy(update={"augment": None}),
         threads=threads,
         max_detections=context.max_detections,
     )

@@ -86,6 +86,9 @@ def evaluate(
     split: Split = "val",
     size: Size = None,
     confidence: Annotated[float, typer.Option(help="Least score that counts.")] = 0.001,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Look at each image in four views: better, in four times as long.")
+    ] = False,
     runtime: Annotated[
         str, typer.Option("--runtime", help="torch, or onnxruntime for a file that `export` wrote.")
     ] = "torch",
@@ -98,7 +101,7 @@ def evaluate(
     from yolo_dist.bundle import require_classes
     from yolo_dist.evaluate import evaluator
 
-    config = validate(evaluator.EvaluationConfig, {"confidence": confidence}, "options")
+    config = validate(evaluator.EvaluationConfig, {"confidence": confidence, "augment": augment}, "options")
     images = open_split(shards, split)
     found: Bundle | ExportedModel
     network: Network | Predict
