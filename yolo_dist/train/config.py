@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from pydantic import Field, model_validator
 
 from yolo_dist.compress.quantization import QuantizedTrainingConfig
@@ -30,6 +30,10 @@ class TrainConfig(Config):
     """Seed of sample order, augmentation and dropout."""
     from_scratch: bool = False
     """Train the start's network from new weights (of `seed`), as a control for what its weights are worth."""
+    sampling: Literal["class-balanced"] | None = None
+    """Which images an epoch shows: each once by default, or those of rare classes more often."""
+    rare_below: Annotated[float, Gt(0), Le(1)] | None = None
+    """Share of the images under which a class is rare in class-balanced sampling; the classes' median by default."""
     freeze: Freeze | None = None
     """Layers that stay as they are: `backbone`, the first so many, or [first, last] pairs."""
     autocast: bool | Literal["auto"] = "auto"
@@ -58,6 +62,12 @@ class TrainConfig(Config):
     def _scales_in_order(self) -> Self:
         if self.multi_scale and self.multi_scale[0] > self.multi_scale[1]:
             raise ValueError("multi_scale: the smaller factor comes first")
+        return self
+
+    @model_validator(mode="after")
+    def _rare_by_something(self) -> Self:
+        if self.rare_below is not None and self.sampling is None:
+            raise ValueError("rare_below is for sampling: class-balanced; add it, or leave rare_below out")
         return self
 
     @model_validator(mode="after")

@@ -28,6 +28,7 @@ from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.loss_guard import REMEDY, LossGuard
 from yolo_dist.train.optimizer import Schedule, build_optimizer
 from yolo_dist.train.quantized import RangeTracking, share_ranges
+from yolo_dist.train.sampling import sampling_factors
 from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
@@ -59,7 +60,8 @@ class Trainer:
         threads: threads that decode and augment ahead of the network.
 
     Raises:
-        ConfigError: a sparse stage for a network that has nothing to make sparse, or frozen layers that it has not.
+        ConfigError: a sparse stage for a network that has nothing to make sparse, or frozen layers that it has not,
+            or class-balanced sampling of a mixture.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Trainer:
             rank=self.workers.rank,
             world_size=self.workers.size,
             threads=threads,
+            factors=sampling_factors(shards, config),
         )
         self.optimizer_steps = math.ceil(self.loader.steps / config.accumulate)
         self.optimizer = build_optimizer(self.network, config.optimizer)
@@ -244,7 +247,7 @@ class Trainer:
 
     def _images_of(self, step: int) -> int:
         """Images in a global batch; the last of an epoch may be short."""
-        return min(self.config.batch_size, len(self.loader.shards) - step * self.config.batch_size)
+        return min(self.config.batch_size, self.loader.samples - step * self.config.batch_size)
 
     def _images_of_group(self, group: int) -> int:
         first = group * self.config.accumulate

@@ -245,7 +245,7 @@ def _tracker(job: TrainJob, workers: Workers) -> Iterator[Tracker | None]:
 def _announce(trainer: Trainer, job: TrainJob) -> None:
     precision = "bfloat16" if trainer.autocast else "float32"
     say(
-        f"{job.stage}: {len(trainer.loader.shards)} images, batch {job.config.batch_size} × {job.config.accumulate}, "
+        f"{job.stage}: {trainer.loader.samples} images, batch {job.config.batch_size} × {job.config.accumulate}, "
         f"{trainer.workers.size} worker(s) on {trainer.device.type}, {precision}, {trainer.schedule.steps} steps"
     )
     if trainer.frozen.layers:
