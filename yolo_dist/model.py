@@ -2,13 +2,14 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from yolo_dist.bundle import Bundle, numbered_classes, open_bundle, open_darknet, read_record, require_classes
 from yolo_dist.config import Config
-from yolo_dist.darknet.cfg import Yolo
+from yolo_dist.darknet.cfg import Cfg, Yolo
+from yolo_dist.darknet.channels import COLOUR
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.data.anchors import kmeans_anchors, training_sizes
@@ -26,6 +27,8 @@ class ModelSource(Config):
     """A backbone; its heads are made for the dataset's classes and anchors."""
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     """Channels of every zoo layer times this."""
+    channels: Literal[1, 3] | None = None
+    """Of the images that a zoo network sees: 1 is their brightness; 3, colour, by default."""
     cfg: str | None = None
     """Path or URL of a Darknet cfg."""
     weights: str | None = None
@@ -63,6 +66,8 @@ class ModelSource(Config):
             raise ValueError("give exactly one of zoo, cfg (with weights), bundle")
         if self.weights is not None and self.cfg is None:
             raise ValueError("weights need the cfg they belong to")
+        if self.channels is not None and self.zoo is None:
+            raise ValueError("channels is for networks of the zoo only; a cfg or bundle has its own in [net]")
         if self.warm_start is not None and (self.bundle is not None or self.weights is not None):
             raise ValueError("warm_start is for a network of the zoo or a cfg without weights; leave one out")
         if self.width != 1 and self.zoo is None:
@@ -102,7 +107,7 @@ def check_model(source: ModelSource, card: Card | None, image_size: tuple[int, i
         if source.warm_start is not None:
             warm_start(bundle, source.warm_start)
     if source.zoo is not None and source.warm_start is not None and card is not None:
-        cfg = zoo_cfg(source.zoo, classes=len(card.classes), image_size=image_size, width=source.width)
+        cfg = _zoo_cfg(source, card, None, image_size)
         warm_start(Bundle(Network(cfg), card.classes, image_size), source.warm_start)
 
 
@@ -125,10 +130,24 @@ def build_model(source: ModelSource, card: Card, train: Images, image_size: tupl
         return bundle
     assert source.zoo is not None
     anchors = _anchors(source.zoo, card, train, image_size, seed)
-    cfg = zoo_cfg(source.zoo, classes=len(card.classes), anchors=anchors, image_size=image_size, width=source.width)
+    cfg = _zoo_cfg(source, card, anchors, image_size)
     bundle = Bundle(Network(cfg), card.classes, image_size)
     _initialize(bundle, source, seed)
     return bundle
+
+
+def _zoo_cfg(
+    source: ModelSource, card: Card, anchors: list[tuple[float, float]] | None, image_size: tuple[int, int]
+) -> Cfg:
+    assert source.zoo is not None
+    return zoo_cfg(
+        source.zoo,
+        classes=len(card.classes),
+        anchors=anchors,
+        image_size=image_size,
+        width=source.width,
+        channels=source.channels or COLOUR,
+    )
 
 
 def _initialize(bundle: Bundle, source: ModelSource, seed: int) -> None:

@@ -224,8 +224,9 @@ def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:
 
 def _origin(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     """Everything that the first weights depend on; files by their content, so that they may move."""
+    channels = {} if recipe.model.channels is None else {"channels": recipe.model.channels}
     return {
-        "model": recipe.model.model_dump(mode="json", include={"zoo", "width"}),
+        "model": recipe.model.model_dump(mode="json", include={"zoo", "width"}) | channels,
         "files": recipe.model.fingerprints(),
         "image_size": list(recipe.image_size),
         "seed": recipe.seed,
