@@ -38,7 +38,7 @@ class FrozenLayers:
         self.layers = [] if freeze is None else frozen_layers(network.cfg, freeze)
         for layer in self.layers:
             network.layers[layer].requires_grad_(False)
-        if not any(parameter.requires_grad for parameter in network.parameters()):
+        if self.layers and not any(parameter.requires_grad for parameter in network.parameters()):
             raise ConfigError("freeze", ["leaves no layer to train; freeze fewer"])
 
     def hold(self) -> None:

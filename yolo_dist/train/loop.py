@@ -103,7 +103,7 @@ class Trainer:
         self.sparse: SparseTraining | None = None
         if config.sparsity is not None:
             rates, momentum = self.schedule.rates(), config.optimizer.momentum
-            self.sparse = SparseTraining(self.network, config.sparsity, rates, momentum)
+            self.sparse = SparseTraining(self.network, config.sparsity, rates, momentum, self.frozen.layers)
         self.tracking: RangeTracking | None = None
         if isinstance(self.network, QuantizedNetwork):
             self._prepare_quantization(self.network)
