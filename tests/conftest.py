@@ -65,6 +65,17 @@ def ray_session(s3_server: ObjectStore) -> Iterator[None]:
         ray.shutdown()
 
 
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    """A process group in which one process may play any rank: sums over workers are its own numbers."""
+    import torch.distributed
+
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
 @pytest.fixture(scope="session")
 def mixture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tiny datasets to mix, converted; made once, and changed by no test."""

@@ -54,12 +54,9 @@ def test_a_float_stage_beside_a_quantised_one_may_be_pruned() -> None:
 
 def test_a_recipe_says_which_stages_there_are() -> None:
     found = recipe()
-    assert [(stage.id, type(stage)) for stage in found.stages] == [
-        ("base", TrainStage),
-        ("sparse", TrainStage),
-        ("pruned", PruneStage),
-        ("tuned", TrainStage),
-    ]
+    kinds: dict[str, type] = {"base": TrainStage, "sparse": TrainStage, "pruned": PruneStage, "tuned": TrainStage}
+    assert {stage.id: type(stage) for stage in found.stages} == kinds
+    assert [stage.id for stage in found.stages] == list(kinds)
     sparsity = train_stage(found, 1).sparsity
     assert sparsity is not None
     assert sparsity.factor == 0.001

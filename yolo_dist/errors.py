@@ -150,7 +150,12 @@ class TrainError(YoloDistError):
 
 
 class NonFiniteLoss(TrainError):
-    """The loss became NaN or infinite; names the step and the terms."""
+    """The loss became NaN or infinite; names the step (`step` counts from 0 in its epoch) and the terms."""
+
+    def __init__(self, message: str, step: int | None = None, loss: dict[str, float] | None = None) -> None:
+        self.step = step
+        self.loss = loss or {}
+        super().__init__(message)
 
 
 class ProofError(YoloDistError):

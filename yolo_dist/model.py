@@ -2,19 +2,22 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from yolo_dist.bundle import Bundle, numbered_classes, open_bundle, open_darknet, read_record, require_classes
 from yolo_dist.config import Config
-from yolo_dist.darknet.cfg import Yolo
+from yolo_dist.darknet.cfg import Cfg, Yolo
+from yolo_dist.darknet.channels import COLOUR
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.data.anchors import kmeans_anchors, training_sizes
 from yolo_dist.data.card import Card
 from yolo_dist.data.mixture import Images
 from yolo_dist.storage import location, sha256
+from yolo_dist.train.tracking import say
+from yolo_dist.warm_start import is_bundle, warm_start
 
 
 class ModelSource(Config):
@@ -24,12 +27,16 @@ class ModelSource(Config):
     """A backbone; its heads are made for the dataset's classes and anchors."""
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     """Channels of every zoo layer times this."""
+    channels: Literal[1, 3] | None = None
+    """Of the images that a zoo network sees: 1 is their brightness; 3, colour, by default."""
     cfg: str | None = None
     """Path or URL of a Darknet cfg."""
     weights: str | None = None
     """Path or URL of its weights; without them training starts from scratch."""
     bundle: str | None = None
     """Path or URL of a bundle."""
+    warm_start: str | None = None
+    """Path or URL of a bundle or a Darknet weights file, of which a network of the zoo or a cfg takes what fits."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,6 +66,10 @@ class ModelSource(Config):
             raise ValueError("give exactly one of zoo, cfg (with weights), bundle")
         if self.weights is not None and self.cfg is None:
             raise ValueError("weights need the cfg they belong to")
+        if self.channels is not None and self.zoo is None:
+            raise ValueError("channels is for networks of the zoo only; a cfg or bundle has its own in [net]")
+        if self.warm_start is not None and (self.bundle is not None or self.weights is not None):
+            raise ValueError("warm_start is for a network of the zoo or a cfg without weights; leave one out")
         if self.width != 1 and self.zoo is None:
             raise ValueError("width scales networks of the zoo only; a cfg or bundle has the width it has")
         return self
@@ -67,8 +78,12 @@ class ModelSource(Config):
         """Hashes of the files it names."""
         if self.bundle is not None:
             return {"bundle": read_record(self.bundle)[1]}
-        files = {"cfg": self.cfg, "weights": self.weights}
-        return {name: sha256(location(path)) for name, path in files.items() if path is not None}
+        files = {"cfg": self.cfg, "weights": self.weights, "warm_start": self.warm_start}
+        return {name: _fingerprint(path) for name, path in files.items() if path is not None}
+
+
+def _fingerprint(path: str) -> str:
+    return read_record(path)[1] if is_bundle(path) else sha256(location(path))
 
 
 def check_model(source: ModelSource, card: Card | None, image_size: tuple[int, int]) -> None:
@@ -88,7 +103,12 @@ def check_model(source: ModelSource, card: Card | None, image_size: tuple[int, i
             require_classes(bundle, card.classes, f"dataset {card.name}")
     if source.cfg is not None:
         classes = card.classes if card else numbered_classes(source.cfg)
-        open_darknet(source.cfg, source.weights, classes, image_size)
+        bundle = open_darknet(source.cfg, source.weights, classes, image_size)
+        if source.warm_start is not None:
+            warm_start(bundle, source.warm_start)
+    if source.zoo is not None and source.warm_start is not None and card is not None:
+        cfg = _zoo_cfg(source, card, None, image_size)
+        warm_start(Bundle(Network(cfg), card.classes, image_size), source.warm_start)
 
 
 def build_model(source: ModelSource, card: Card, train: Images, image_size: tuple[int, int], seed: int) -> Bundle:
@@ -106,14 +126,34 @@ def build_model(source: ModelSource, card: Card, train: Images, image_size: tupl
     if source.cfg is not None:
         bundle = open_darknet(source.cfg, source.weights, card.classes, image_size)
         if source.weights is None:
-            initialize(bundle.network, seed)
+            _initialize(bundle, source, seed)
         return bundle
     assert source.zoo is not None
     anchors = _anchors(source.zoo, card, train, image_size, seed)
-    cfg = zoo_cfg(source.zoo, classes=len(card.classes), anchors=anchors, image_size=image_size, width=source.width)
-    network = Network(cfg)
-    initialize(network, seed)
-    return Bundle(network, card.classes, image_size)
+    cfg = _zoo_cfg(source, card, anchors, image_size)
+    bundle = Bundle(Network(cfg), card.classes, image_size)
+    _initialize(bundle, source, seed)
+    return bundle
+
+
+def _zoo_cfg(
+    source: ModelSource, card: Card, anchors: list[tuple[float, float]] | None, image_size: tuple[int, int]
+) -> Cfg:
+    assert source.zoo is not None
+    return zoo_cfg(
+        source.zoo,
+        classes=len(card.classes),
+        anchors=anchors,
+        image_size=image_size,
+        width=source.width,
+        channels=source.channels or COLOUR,
+    )
+
+
+def _initialize(bundle: Bundle, source: ModelSource, seed: int) -> None:
+    initialize(bundle.network, seed)
+    if source.warm_start is not None:
+        say(f"warm start from {source.warm_start}: {warm_start(bundle, source.warm_start)}")
 
 
 def _anchors(zoo: str, card: Card, train: Images, image_size: tuple[int, int], seed: int) -> list[tuple[float, float]]:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from upath import UPath
 
@@ -24,6 +24,7 @@ from yolo_dist.export.onnx import ExportConfig, export_onnx
 from yolo_dist.export.runtime import MODEL_FILE, load_exported, open_exported
 from yolo_dist.export.write import EXPORT_FILE, export_file
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
+from yolo_dist.train.best import Keep
 from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
@@ -142,7 +143,7 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
 
 def export_stage(context: StageContext, config: ExportConfig) -> None:
     """Write the start bundle as a file, and evaluate it in ONNX Runtime: the boxes of the same network, whatever the
-    file itself gives."""
+    file itself gives, on images of its one size."""
     start, validation = open_bundle(context.start), open_images(context.validation)
     record = export_file(start, config, context.output / MODEL_FILE)
     publish(context.output / EXPORT_FILE, record.model_dump_json(indent=2))
@@ -156,7 +157,7 @@ def export_stage(context: StageContext, config: ExportConfig) -> None:
         exported,
         validation,
         start.image_size,
-        context.evaluation,
+        context.evaluation.model_copy(update={"augment": None}),
         threads=threads,
         max_detections=context.max_detections,
     )
@@ -233,8 +234,8 @@ def read_evaluation(output: UPath) -> dict[str, Any]:
 
 
 def collect(output: UPath, bundle: Bundle | None, target: UPath, records: dict[str, str]) -> None:
-    """Publish a stage's output as one folder: the bundle's files or the exported one, evaluation, proof and `records`
-    (name → text)."""
+    """Publish a stage's output as one folder: the bundle's files or the exported one, a second bundle if there is one,
+    evaluation, proof and `records` (name → text)."""
     last = next(reversed(records))
     if not (target / last).exists():
         remove(target)  # what is left of a damaged stage
@@ -242,6 +243,9 @@ def collect(output: UPath, bundle: Bundle | None, target: UPath, records: dict[s
         shutil.copytree(source / EVALUATION_FOLDER, folder, dirs_exist_ok=True)
         for path in (*source.glob("*.json"), *source.glob(MODEL_FILE)):
             shutil.copy(path, folder)
+        for name in get_args(Keep):
+            if (source / name).is_dir():
+                shutil.copytree(source / name, folder / name)
         if bundle is not None:
             bundle.write(folder)
         for name, text in records.items():

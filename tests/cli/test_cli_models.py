@@ -56,6 +56,7 @@ def test_train_makes_a_bundle_from_a_cfg_and_goes_on_from_it(folder: Path) -> No
         (["--image-size", "100"], "--image-size: 100 is no size: 416 or 320x256, multiples of 32"),
         (["--image-size", "large"], "--image-size: large is no size: 416 or 320x256, multiples of 32"),
         (["--model", "a/b", "--cfg", "c.cfg"], "options: give either --model, or --cfg FILE with --weights FILE"),
+        (["--warm-start", "nowhere"], "options: nowhere: cannot be read"),
         (["train.epochs=0"], "options: stages.0.epochs: Input should be greater than or equal to 1 (got 0)"),
         (["--model", "yolov5"], "options: model: yolov5 is neither a .cfg, nor a bundle's folder, nor in the zoo"),
     ],

@@ -51,6 +51,7 @@ def by_loops(
     known: list[set[int]] | None = None,
 ) -> tuple[float, float, float]:
     """The three terms, one number at a time; `known` are the classes that each image's source labels."""
+    epsilon = config.label_smoothing or 0.0
     box_term = objectness_term = class_term = 0.0
     for head, raw in zip(network.heads, raws, strict=True):
         images, anchors, rows, columns = raw.shape[:4]
@@ -72,7 +73,7 @@ def by_loops(
                 overlap = measure([x - w, y - h, x + w, y + h], box)
                 boxes += 1 - overlap
                 classes += sum(
-                    cross_entropy(logit, float(c == label))
+                    cross_entropy(logit, 1 - epsilon / 2 if c == label else epsilon / 2)
                     for c, logit in enumerate(values[5:])
                     if known is None or c in known[image]
                 )

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed
 from tiny_training import SIZE, scenes, tiny_network, training, without_batch_norm
 from torch import Tensor, nn
 
@@ -249,15 +248,6 @@ def test_an_ordinary_stage_has_no_gauge(shards: ShardSet) -> None:
 def test_a_sparse_stage_for_a_network_without_candidates_is_refused_before_it_starts(shards: ShardSet) -> None:
     with pytest.raises(ConfigError, match=r"sparsity: no convolution .* in scope normal; take another"):
         Trainer(without_batch_norm(), shards, training(sparsity={}), SIZE)
-
-
-@pytest.fixture
-def group_of_one() -> Iterator[None]:
-    """A process group in which one process may play any rank: sums over workers are its own numbers."""
-    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 def test_the_penalty_is_the_same_for_any_number_of_workers(group_of_one: None, shards: ShardSet) -> None:

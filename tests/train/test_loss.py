@@ -14,7 +14,7 @@ from torch import Tensor
 from yolo_dist.darknet.cfg import Route, Yolo
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.zoo import zoo_cfg
-from yolo_dist.train.loss import DetectionLoss, LossConfig, box_measure, ciou, giou
+from yolo_dist.train.loss import DetectionLoss, LossConfig, box_measure, ciou, giou, smoothed
 from yolo_dist.train.targets import Matches, assign_all
 
 SIZE = (64, 32)
@@ -75,6 +75,27 @@ def test_terms_are_those_of_a_rewrite_with_loops(classes: int, boxes: int, measu
     expected = by_loops(network, raws, truth, config, iou_share, scalar)
     assert loss.terms.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert loss.total.item() == pytest.approx(sum(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.6])
+def test_smoothed_labels_are_those_of_the_rewrite_and_change_the_class_term_alone(epsilon: float) -> None:
+    network, truth = network_of(), ground_truth(7)
+    raws, matches = raw_outputs(network), matches_of(network, truth)
+    config = LossConfig(label_smoothing=epsilon)
+    box, objectness, cls = DetectionLoss(network, config)(raws, matches, IMAGES, 1.0).terms.tolist()
+    assert (box, objectness, cls) == pytest.approx(by_loops(network, raws, truth, config, 1.0), rel=1e-4)
+    plain = DetectionLoss(network, LossConfig())(raws, matches, IMAGES, 1.0).terms.tolist()
+    assert [box, objectness] == plain[:2]
+    assert (cls == plain[2]) == (epsilon == 0)
+
+
+def test_smoothed_labels_want_probabilities_half_of_epsilon_from_certainty() -> None:
+    targets = smoothed(torch.tensor([1.0, 0.0, 0.0]), 0.1)
+    assert targets.tolist() == pytest.approx([0.95, 0.05, 0.05])
+    wanted = torch.logit(torch.tensor([0.95, 0.05, 0.05])).requires_grad_()
+    torch.nn.functional.binary_cross_entropy_with_logits(wanted, targets).backward()
+    assert wanted.grad is not None
+    assert wanted.grad.abs().max() < 1e-7
 
 
 def test_the_largest_of_several_matches_in_one_cell_is_its_target_in_whatever_order_they_come() -> None:

@@ -28,6 +28,16 @@ def test_epochs_that_are_evaluated_never_count_the_last_which_always_is(
     assert [epoch for epoch in range(epochs) if config.evaluates_after(epoch)] == expected
 
 
+def test_options_that_nobody_uses_are_no_part_of_what_a_stage_is_known_by() -> None:
+    """Results that were made before an option was there stay what they are."""
+    known = validate(TrainConfig, {}, "stage").model_dump(mode="json", exclude_none=True)
+    assert set(known) == {
+        *("epochs", "batch_size", "nominal_batch", "seed", "from_scratch", "autocast", "statistics_images"),
+        *("checkpoint_every", "optimizer", "loss", "augment"),
+    }
+    assert set(known["loss"]) == {"box_gain", "objectness_gain", "class_gain", "iou"}
+
+
 @pytest.mark.parametrize(
     ("batch", "nominal", "expected"), [(16, 64, 4), (64, 64, 1), (128, 64, 1), (24, 64, 3), (3, 64, 21)]
 )

@@ -45,6 +45,12 @@ def train(
     ] = None,
     cfg: CfgFile = None,
     weights: Weights = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start", help="Bundle or weights file of which a new network takes what fits.", show_default=False
+        ),
+    ] = None,
     size: Annotated[str, typer.Option("--image-size", help="Input in pixels: 416 or 320x256.")] = "416",
     overrides: Overrides = None,
     as_json: Json = False,
@@ -62,7 +68,7 @@ def train(
         "storage": str(folder.parent),
         "dataset": dataset,
         "shards": shards,
-        "model": _start(model, cfg, weights),
+        "model": _start(model, cfg, weights, warm_start),
         "image_size": image_size(size),
         "stages": [{"id": "train", "kind": "train"}],
     }
@@ -80,6 +86,9 @@ def evaluate(
     split: Split = "val",
     size: Size = None,
     confidence: Annotated[float, typer.Option(help="Least score that counts.")] = 0.001,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Look at each image in four views: better, in four times as long.")
+    ] = False,
     runtime: Annotated[
         str, typer.Option("--runtime", help="torch, or onnxruntime for a file that `export` wrote.")
     ] = "torch",
@@ -92,7 +101,7 @@ def evaluate(
     from yolo_dist.bundle import require_classes
     from yolo_dist.evaluate import evaluator
 
-    config = validate(evaluator.EvaluationConfig, {"confidence": confidence}, "options")
+    config = validate(evaluator.EvaluationConfig, {"confidence": confidence, "augment": augment}, "options")
     images = open_split(shards, split)
     found: Bundle | ExportedModel
     network: Network | Predict
@@ -166,13 +175,14 @@ def _exported(model: str | None, cfg: str | None, weights: str | None, size: str
     return exported
 
 
-def _start(model: str | None, cfg: str | None, weights: str | None) -> Any:
+def _start(model: str | None, cfg: str | None, weights: str | None, warm_start: str | None) -> Any:
     """The `model` of a recipe."""
     if cfg is None and weights is None:
-        return model or "yolov3-tiny"
+        name = model or "yolov3-tiny"
+        return name if warm_start is None else {"zoo": name, "warm_start": warm_start}
     if model is not None:
         raise ConfigError("options", ["give either --model, or --cfg FILE with --weights FILE"])
-    return {"cfg": cfg, "weights": weights}
+    return {"cfg": cfg, "weights": weights, "warm_start": warm_start}
 
 
 def _show_metrics(metrics: "Metrics", as_json: bool) -> None:

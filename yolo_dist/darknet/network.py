@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_dist.darknet.cfg import Cfg, Yolo, sources
+from yolo_dist.darknet.channels import in_channels
 from yolo_dist.darknet.heads import Head
 from yolo_dist.darknet.layers import Convolution, build_layer
 from yolo_dist.darknet.shapes import infer_shapes
@@ -53,7 +54,8 @@ class Network(nn.Module):
         """Raw outputs of the heads.
 
         Args:
-            images: RGB in 0..1, float [B, C, H, W]; H and W multiples of the largest stride.
+            images: RGB in 0..1, float [B, C, H, W]; H and W multiples of the largest stride. A network of one channel
+                sees their brightness.
 
         Returns:
             Logits [B, A, h, w, 5 + classes] for each head, undecoded; see `Head.decode`.
@@ -62,6 +64,7 @@ class Network(nn.Module):
 
     def forward_features(self, images: Tensor, layers: Collection[int]) -> tuple[list[Tensor], dict[int, Tensor]]:
         """Raw outputs of the heads as `forward` gives them, and the outputs of the chosen layers."""
+        images = in_channels(images, self.cfg.net.channels)
         heads = {head.layer for head in self.heads}
         raws: list[Tensor] = []
         features: dict[int, Tensor] = {}

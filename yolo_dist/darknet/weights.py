@@ -123,6 +123,27 @@ def load_weights(
     return LoadReport(weights.seen, tuple(sorted(heads)))
 
 
+def load_fitting(network: Network, path: str | os.PathLike[str]) -> list[int]:
+    """Fill as many layers as a file has numbers for: all, the first ones (`*.conv.N`), or all but other classes' heads.
+
+    Returns:
+        The layers with numbers that were filled, ascending.
+
+    Raises:
+        ModelError: the file cannot be read.
+        WeightsMismatch: its numbers end within a layer, and it is no detector of other classes; names both counts.
+    """
+    ends = list(accumulate(_file_sizes(network)))
+    found = len(read_weights(path).floats)
+    if found in ends:
+        count, heads = len(ends) - ends[::-1].index(found), set[int]()
+        load_weights(network, path, layers=count)
+    else:
+        count, heads = len(ends), set(load_weights(network, path, skip_heads=True).skipped_heads)
+    stored = (index for index, layer in enumerate(network.layers[:count]) if stored_tensors(layer))
+    return [index for index in stored if index not in heads]
+
+
 def weights_bytes(network: Network, seen: int = 0) -> bytes:
     """The weights file of a network, after training on `seen` images."""
     tensors = [tensor for layer in network.layers for tensor in stored_tensors(layer)]

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from yolo_dist.data.annotations import Boxes
 from yolo_dist.data.augment import AugmentConfig, augment
+from yolo_dist.data.balanced_order import BalancedOrder
 from yolo_dist.data.image import Letterbox, Pixels, decode_image, letterbox_into, plan_letterbox, reduction
 from yolo_dist.data.mixture import Images, Mixture, known_classes, same_source
 from yolo_dist.data.mixture_order import MixtureOrder
@@ -90,6 +92,7 @@ class Loader:
         world_size: number of workers.
         threads: that decode and augment in the background; 0 does it in the calling thread.
         shuffle: False keeps the order of the shards.
+        factors: how often an epoch shows each image, float64 [images], see `balanced_order`; None shows each once.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Loader:
         world_size: int = 1,
         threads: int = 1,
         shuffle: bool = True,
+        factors: NDArray[np.float64] | None = None,
     ) -> None:
         self.shards = shards
         self.image_size = image_size
@@ -114,8 +118,14 @@ class Loader:
         self.world_size = world_size
         self.threads = threads
         self.shuffle = shuffle
+        self.factors = factors
 
-    @property
+    @cached_property
+    def samples(self) -> int:
+        """Images that an epoch shows, those that it repeats counted each time."""
+        return self._order(0).samples
+
+    @cached_property
     def steps(self) -> int:
         """Global batches in an epoch; the last may be short."""
         return self._order(0).steps
@@ -147,6 +157,8 @@ class Loader:
         return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
 
     def _order(self, epoch: int) -> Order:
+        if self.factors is not None:
+            return BalancedOrder(self.shards.starts, self.factors, self.batch_size, self.seed, epoch)
         if not isinstance(self.shards, Mixture):
             return EpochOrder(self.shards.starts, self.batch_size, self.seed, epoch, shuffle=self.shuffle)
         starts = [source.starts for source in self.shards.sources]

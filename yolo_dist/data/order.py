@@ -20,12 +20,15 @@ WINDOW_SHARDS = 16
 
 _WORD = 1 << 64
 _ORDER_STREAM, _MIXING_STREAM = _WORD - 1, _WORD - 2  # no sample has these numbers: augmentation has its own streams
+_ROUNDING_STREAM = _WORD - 3
 _SHARDS = 0  # of the order streams; window w has number w + 1
 
 
 class Order(Protocol):
     """What a loader asks of the order of an epoch; `EpochOrder` says what each answer is."""
 
+    @property
+    def samples(self) -> int: ...  # noqa: D102
     @property
     def steps(self) -> int: ...  # noqa: D102
     def batch(self, step: int) -> NDArray[np.int64]: ...  # noqa: D102
@@ -204,6 +207,11 @@ def _stream(seed: int, epoch: int, number: int) -> np.random.Generator:
 def mixing_stream(seed: int, epoch: int, step: int) -> np.random.Generator:
     """The random generator that shuffles the samples of several sources within global batch `step`."""
     return np.random.Generator(np.random.Philox(key=_words(seed, epoch), counter=_words(0, 0, step, _MIXING_STREAM)))
+
+
+def rounding_stream(seed: int, epoch: int) -> np.random.Generator:
+    """The random generator that rounds numbers of repetitions to whole ones."""
+    return np.random.Generator(np.random.Philox(key=_words(seed, epoch), counter=_words(0, 0, 0, _ROUNDING_STREAM)))
 
 
 def _words(*values: int) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ from yolo_dist.config import Config
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import evaluation_batches
 from yolo_dist.data.mixture import Images, Mixture
+from yolo_dist.errors import ConfigError
 from yolo_dist.evaluate.by_source import source_metrics
 from yolo_dist.evaluate.inference import Predict, Thresholds, find_objects, inference
 from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
@@ -39,6 +40,8 @@ class EvaluationConfig(Config):
     """Whether one box may be a detection of several classes."""
     batch_size: int = Field(default=16, ge=1)
     """Images a batch on each worker."""
+    augment: bool | None = None
+    """Whether each image is looked at in four views, mirrored and in other sizes; off by default."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,15 @@ def evaluate(
 
     Returns:
         The evaluation on rank 0, None on all others.
+
+    Raises:
+        ConfigError: an exported file shall look at images of several sizes.
     """
     if world_size > 1 and gather is None:
         raise ValueError(f"{world_size} workers need a gather")
     config = config or EvaluationConfig()
+    if config.augment and not isinstance(network, Network):
+        raise ConfigError("evaluation.augment", ["an exported file takes one size of images; leave augment out"])
     limit = config.max_detections or max_detections
     own = predict(
         network,
@@ -134,7 +142,8 @@ def predict(
     with inference(network):
         for batch in evaluation_batches(shards, image_size, config.batch_size, rank, world_size, threads):
             images, known = batch.images.to(device), None if batch.known is None else batch.known.to(device)
-            objects = find_objects(network, images, batch.letterboxes, thresholds, autocast, known)
+            augmented = bool(config.augment)
+            objects = find_objects(network, images, batch.letterboxes, thresholds, autocast, known, augmented)
             found += zip(batch.samples.tolist(), objects, strict=True)
     return found
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.data.image import Letterbox
 from yolo_dist.errors import NonFiniteOutput
 from yolo_dist.evaluate.nms import Detections, non_maximum_suppression
+from yolo_dist.evaluate.views import boxes_of_views
 
 Predict = Callable[[Tensor], Tensor]
 """Uint8 RGB images [B, 3, H, W] to boxes, float32 [B, N, 5 + classes], as `decode_heads` gives them."""
@@ -56,6 +58,7 @@ def find_objects(
     thresholds: Thresholds,
     autocast: torch.dtype | None = None,
     classes: Tensor | None = None,
+    augmented: bool = False,
 ) -> list[Detections]:
     """The objects on a batch of images; call it inside `inference(network)`.
 
@@ -66,6 +69,7 @@ def find_objects(
         thresholds: what to keep.
         autocast: precision of the network, None for float32; boxes are always decoded in float32.
         classes: which ones to find on each image, bool [B, classes]; None for all.
+        augmented: look at each image in several views; what computes boxes must take images of other sizes.
 
     Returns:
         For each image, boxes in pixels of the original, cut at its border.
@@ -73,7 +77,8 @@ def find_objects(
     Raises:
         NonFiniteOutput: the network gives NaN or infinity.
     """
-    decoded = _boxes(network, images, autocast) if isinstance(network, Network) else network(images)
+    boxes_of = partial(_boxes, network, autocast=autocast) if isinstance(network, Network) else network
+    decoded = boxes_of_views(boxes_of, images) if augmented else boxes_of(images)
     if classes is not None:
         decoded[..., 5:] *= classes[:, None]
     found = non_maximum_suppression(

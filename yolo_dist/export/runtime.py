@@ -10,6 +10,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from pydantic import ValidationError
 from torch import Tensor
 
+from yolo_dist.darknet.channels import in_channels
 from yolo_dist.errors import ModelError
 from yolo_dist.evaluate.latency import median_ms
 from yolo_dist.export.onnx import IMAGES, ExportConfig
@@ -39,7 +40,8 @@ class ExportedModel:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Boxes of uint8 RGB images [B, 3, H, W], float32 [B, rows, 5 + classes], as `decode_heads` gives them."""
-        (boxes,) = self.session.run(None, {IMAGES: images.cpu().numpy()})
+        seen = in_channels(images, self.session.get_inputs()[0].shape[1])
+        (boxes,) = self.session.run(None, {IMAGES: seen.cpu().numpy()})
         return torch.from_numpy(boxes)
 
     def require_boxes(self, source: str) -> None:

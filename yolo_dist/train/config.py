@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from pydantic import Field, model_validator
 
 from yolo_dist.compress.distillation import DistillationConfig
@@ -10,6 +10,8 @@ from yolo_dist.compress.quantization import QuantizedTrainingConfig
 from yolo_dist.compress.sparsity import SparsityConfig
 from yolo_dist.config import Config
 from yolo_dist.data.augment import AugmentConfig
+from yolo_dist.train.best import Keep
+from yolo_dist.train.freezing import Freeze
 from yolo_dist.train.loss import LossConfig
 from yolo_dist.train.optimizer import OptimizerConfig
 
@@ -30,12 +32,23 @@ class TrainConfig(Config):
     """Seed of sample order, augmentation and dropout."""
     from_scratch: bool = False
     """Train the start's network from new weights (of `seed`), as a control for what its weights are worth."""
+    sampling: Literal["class-balanced"] | None = None
+    """Which images an epoch shows: each once by default, or those of rare classes more often."""
+    rare_below: Annotated[float, Gt(0), Le(1)] | None = None
+    """Share of the images under which a class is rare in class-balanced sampling; the classes' median by default."""
+    freeze: Freeze | None = None
+    """Layers that stay as they are: `backbone`, the first so many, or [first, last] pairs."""
     autocast: bool | Literal["auto"] = "auto"
     """bfloat16 for the network's forward pass; `auto` where the device has instructions for it."""
     multi_scale: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] | None = None
     """Smallest and largest input size a batch may have, as factors of the image size."""
     evaluate_every: Annotated[int, Ge(0)] | None = None
     """Epochs between evaluations; 0 only at the end, and about ten times a stage by default."""
+    patience: AtLeastOne | None = None
+    """Evaluations in a row without a better mAP after which the stage ends before its last epoch."""
+    keep: Keep | None = None
+    """Which network the stage gives: after its `last` epoch, as by default, or with the `best` mAP of all evaluations.
+    Where it is said and they differ, the other lies beside it."""
     statistics_images: Annotated[int, Ge(0)] = 64
     """Training images on which the averaged network's batch-norm statistics are measured anew whenever it is evaluated;
     0 takes the running ones."""
@@ -52,6 +65,24 @@ class TrainConfig(Config):
     def _scales_in_order(self) -> Self:
         if self.multi_scale and self.multi_scale[0] > self.multi_scale[1]:
             raise ValueError("multi_scale: the smaller factor comes first")
+        return self
+
+    @model_validator(mode="after")
+    def _rare_by_something(self) -> Self:
+        if self.rare_below is not None and self.sampling is None:
+            raise ValueError("rare_below is for sampling: class-balanced; add it, or leave rare_below out")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_random_frozen(self) -> Self:
+        if self.freeze is not None and self.from_scratch:
+            raise ValueError("freeze keeps layers as they were trained, and from_scratch makes them new; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_wait_for(self) -> Self:
+        if self.patience is not None and self.evaluate_every == 0:
+            raise ValueError("patience counts evaluations, and evaluate_every 0 makes none; give another number")
         return self
 
     @property

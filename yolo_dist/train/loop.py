@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -19,18 +20,20 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import Batch, Loader, image_batches
 from yolo_dist.data.mixture import Images
 from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.train.best import BestNetwork
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.distilled import Distillation, Teacher
 from yolo_dist.train.ema import ExponentialAverage
+from yolo_dist.train.freezing import FrozenLayers
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
+from yolo_dist.train.loss_guard import REMEDY, LossGuard
 from yolo_dist.train.optimizer import Schedule, build_optimizer
 from yolo_dist.train.quantized import RangeTracking, share_ranges
+from yolo_dist.train.sampling import sampling_factors
 from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
-
-CHECK_LOSS_EVERY = 20
 
 _NEW_NAME = "forward_sync_buffers"
 LOCAL_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
@@ -59,7 +62,8 @@ class Trainer:
         teacher: of a distilled stage.
 
     Raises:
-        ConfigError: a sparse stage for a network that has nothing to make sparse.
+        ConfigError: a sparse stage for a network that has nothing to make sparse, or frozen layers that it has not,
+            or class-balanced sampling of a mixture.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Trainer:
         self.workers = workers or Workers()
         self.device = self.workers.device
         self.network: Network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.frozen = FrozenLayers(self.network, config.freeze)
         self.model = self._distributed()
         self.average = ExponentialAverage(self.network)
         self.loader = Loader(
@@ -88,6 +93,7 @@ class Trainer:
             rank=self.workers.rank,
             world_size=self.workers.size,
             threads=threads,
+            factors=sampling_factors(shards, config),
         )
         self.optimizer_steps = math.ceil(self.loader.steps / config.accumulate)
         self.optimizer = build_optimizer(self.network, config.optimizer)
@@ -95,11 +101,12 @@ class Trainer:
         self.schedule = Schedule(config.optimizer, steps, config.epochs, is_new(self.network))
         self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
         self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
+        self.best = BestNetwork(config.keep, config.patience, self.workers)
         self.epoch = 0
         self.sparse: SparseTraining | None = None
         if config.sparsity is not None:
             rates, momentum = self.schedule.rates(), config.optimizer.momentum
-            self.sparse = SparseTraining(self.network, config.sparsity, rates, momentum)
+            self.sparse = SparseTraining(self.network, config.sparsity, rates, momentum, self.frozen.layers)
         self.tracking: RangeTracking | None = None
         if isinstance(self.network, QuantizedNetwork):
             self._prepare_quantization(self.network)
@@ -117,14 +124,14 @@ class Trainer:
             np.random.SeedSequence([self.config.seed, self.epoch, self.workers.rank]).generate_state(1)[0]
         )
         started = time.perf_counter()
-        terms = torch.zeros(len(self.terms), device=self.device)
+        terms, guard = torch.zeros(len(self.terms), device=self.device), LossGuard(self.terms, self.epoch, self.workers)
         images = 0
         for step, batch in enumerate(self._batches()):
-            terms += self._train_batch(step, batch)
+            step_terms = self._train_batch(step, batch)
+            terms += step_terms
             images += len(batch)
-            if step % CHECK_LOSS_EVERY == 0:
-                self._require_finite(terms, step)
-        self._require_finite(terms, self.loader.steps - 1)
+            guard.watch(step, step_terms)
+        guard.check()
         self._average_statistics()
         self._require_finite_weights()
         totals = self.workers.sum(torch.cat([terms, torch.tensor([float(images)], device=self.device)])).tolist()
@@ -152,14 +159,15 @@ class Trainer:
             yield network
             return
         batches = image_batches(self.loader.shards, self.image_size, images)
-        with settled_statistics(network, batches, self.workers, kept=last):
+        with settled_statistics(network, batches, self.workers, kept=last, frozen=self.frozen.layers):
             yield network
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or a sparse stage is as ready to be pruned as it was asked to become."""
+        """Whether all epochs are done, a sparse stage is as ready to be pruned as it was asked to become, or the stage
+        has no more patience for a better network."""
         ready = self.sparse is not None and self.sparse.is_ready(self.average.network)
-        return self.epoch >= self.config.epochs or ready
+        return self.epoch >= self.config.epochs or ready or self.best.given_up
 
     def state(self) -> dict[str, Any]:
         """Everything that an interrupted stage needs to go on: plain tensors and numbers."""
@@ -169,6 +177,7 @@ class Trainer:
             "average": self.average.network.state_dict(),
             "average_updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
+            "best": self.best.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -178,6 +187,13 @@ class Trainer:
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["average_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.best.restore(state["best"])
+
+    def global_batch(self, step: int) -> Batch:
+        """Global batch `step` of this epoch, all workers' shares of it: made once more, it is the same."""
+        loader = copy(self.loader)
+        loader.rank, loader.world_size = 0, 1
+        return next(loader.batches(self.epoch, step, self._size_of_step if self.config.multi_scale else None))
 
     def _distributed(self) -> torch.nn.Module:
         if self.workers.size == 1:
@@ -225,6 +241,7 @@ class Trainer:
         self.network.train(len(batch) > 0)
         if self.tracking is not None:
             self.tracking.before_batch(optimizer_step, training=len(batch) > 0)
+        self.frozen.hold()
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(pixels)
@@ -238,7 +255,7 @@ class Trainer:
 
     def _images_of(self, step: int) -> int:
         """Images in a global batch; the last of an epoch may be short."""
-        return min(self.config.batch_size, len(self.loader.shards) - step * self.config.batch_size)
+        return min(self.config.batch_size, self.loader.samples - step * self.config.batch_size)
 
     def _images_of_group(self, group: int) -> int:
         first = group * self.config.accumulate
@@ -258,22 +275,11 @@ class Trainer:
     def _average_statistics(self) -> None:
         """Every worker has seen other images: their batch-norm statistics become one."""
         for network in (self.network, self.average.network):
-            self.workers.average_(statistics_of(network))
-
-    def _require_finite(self, terms: Tensor, step: int) -> None:
-        if torch.isfinite(terms).all():
-            return
-        values = ", ".join(f"{name} {value:g}" for name, value in zip(self.terms, terms.tolist(), strict=True))
-        raise NonFiniteLoss(
-            f"the loss is not finite at epoch {self.epoch + 1}, step {step + 1} ({values}); "
-            "lower optimizer.learning_rate, or switch autocast off"
-        )
+            self.workers.average_(statistics_of(network, self.frozen.layers))
 
     def _require_finite_weights(self) -> None:
         """The last step of an epoch has no loss after it that would show what it did."""
         tensors = self.average.network.state_dict().values()
         if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
-            raise NonFiniteLoss(
-                f"weights are not finite after epoch {self.epoch + 1}; lower optimizer.learning_rate, "
-                "or switch autocast off"
-            )
+            message = f"weights are not finite after epoch {self.epoch + 1}; {REMEDY}"
+            raise NonFiniteLoss(message, self.loader.steps - 1)

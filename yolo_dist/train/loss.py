@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from yolo_dist.config import Config
@@ -38,6 +38,8 @@ class LossConfig(Config):
     """Weight of the mean cross-entropy over all cells of a head."""
     class_gain: Gain = 37.4
     """Weight at 80 classes of the mean cross-entropy over matches × classes; scaled by classes / 80."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
+    """ε: a matched box's class targets are 1 − ε/2 and ε/2 in place of 1 and 0."""
     iou: Literal["auto", "giou", "ciou"] = "auto"
     """Box measure; `auto` follows the cfg's own `iou_loss` (ciou in YOLOv4), else giou."""
 
@@ -125,7 +127,7 @@ class DetectionLoss:
             if evidence is not None:
                 evidence[place] = 1
             if head.classes > 1:
-                wanted = F.one_hot(match.labels, head.classes).to(rows.dtype)
+                wanted = smoothed(F.one_hot(match.labels, head.classes).to(rows.dtype), self.config.label_smoothing)
                 judged = None if known is None else known[match.image].to(rows.dtype)
                 cls = _cross_entropy(rows[:, 5:], wanted, judged) / (count * head.classes)
         cells = global_images * output[0, ..., 4].numel()
@@ -133,6 +135,15 @@ class DetectionLoss:
         return torch.stack(
             [box * self.config.box_gain, objectness * self.config.objectness_gain, cls * self.class_gain]
         )
+
+
+def smoothed(targets: Tensor, epsilon: float | None) -> Tensor:
+    """Targets 0 and 1 as ε/2 and 1 − ε/2, float of any shape.
+
+    Szegedy et al. 2016, "Rethinking the Inception Architecture", §7: (1 − ε)·y + ε·u with u even over the outcomes, of
+    which a sigmoid has two. Objectness is not smoothed.
+    """
+    return targets if not epsilon else targets * (1 - epsilon) + epsilon / 2
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from upath import UPath
 
 from yolo_dist.bundle import Bundle, open_bundle
-from yolo_dist.darknet.network import initialize
+from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.data.loader import image_batches
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.errors import NonFiniteLoss, NonFiniteOutput
@@ -26,13 +26,15 @@ from yolo_dist.storage import location
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.distilled import Teacher, teacher_of
+from yolo_dist.train.failed_batch import failed_batch_saved
 from yolo_dist.train.loop import Trainer
+from yolo_dist.train.loss_guard import REMEDY
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.tracking import Tracker, TrackingConfig, say
 from yolo_dist.train.workers import Workers
 
 STATE_FILE = "state.pt"
-BUNDLE_FOLDER, EVALUATION_FOLDER = "bundle", "evaluation"
+BUNDLE_FOLDER, EVALUATION_FOLDER, FAILURES_FOLDER = "bundle", "evaluation", "failures"
 ENOUGH_TRAVEL = 1.0
 
 
@@ -88,7 +90,8 @@ def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, 
     a finished one only the evaluation is left to do again.
 
     Raises:
-        NonFiniteLoss, TrainError: why a worker failed.
+        NonFiniteLoss: a loss is no number; its batch lies in `failures/` beside the job's metrics.
+        TrainError: why else a worker failed.
     """
     run_on_workers(_train, job, cluster, checkpoints, name)
 
@@ -110,12 +113,22 @@ def _train(job: TrainJob, workers: Workers) -> None:
     with _tracker(job, workers) as tracker:
         if workers.first:
             _announce(trainer, job)
-        _run_epochs(trainer, job, validation, tracker)
+        with failed_batch_saved(trainer, location(job.metrics).parent / FAILURES_FOLDER / job.stage):
+            _run_epochs(trainer, job, validation, tracker)
     evaluation = _accuracy_of(trainer, job.start, validation, autocast=False, last=True)
+    kept, other = trainer.best.kept(trainer.average.network, trainer.epoch)
+    if kept.name == "best":
+        evaluation = _evaluated(kept.network, trainer, job.start, validation, autocast=False)
     if evaluation is None:
         return
-    bundle.followed_by(trainer.average.network.cpu()).save(location(job.start.output) / BUNDLE_FOLDER)
-    save_evaluation(evaluation, validation, location(job.start.output) / EVALUATION_FOLDER)
+    output = location(job.start.output)
+    if other is not None:
+        found = f"best mAP {trainer.best.map:.3f} after epoch {trainer.best.epoch} of {trainer.epoch}"
+        say(f"{job.stage}: {found}; the bundle is the {kept.name} network, the {other.name} one lies in {other.name}/")
+        stage = {"id": job.stage, "kind": "train", "config": job.config.model_dump(mode="json"), "epoch": other.epoch}
+        replace(bundle.followed_by(other.network.cpu()), stage=stage).save(output / other.name)
+    bundle.followed_by(kept.network.cpu()).save(output / BUNDLE_FOLDER)
+    save_evaluation(evaluation, validation, output / EVALUATION_FOLDER)
 
 
 def _teacher(job: TrainJob, student: Bundle) -> Teacher | None:
@@ -144,7 +157,9 @@ def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tr
             tracker.log(line)
         _report(trainer, job.config, summary.loss)
     if trainer.workers.first and trainer.epoch < job.config.epochs:
-        say(f"{job.stage}: as sparse as asked for after {trainer.epoch} of {job.config.epochs} epochs")
+        given_up = f"no better mAP in {job.config.patience} evaluations, stopped"
+        reason = given_up if trainer.best.given_up else "as sparse as asked for"
+        say(f"{job.stage}: {reason} after {trainer.epoch} of {job.config.epochs} epochs")
 
 
 def _accuracy_of(
@@ -155,26 +170,31 @@ def _accuracy_of(
     Raises:
         NonFiniteLoss: the weights became so large that the network gives NaN or infinity.
     """
+    with trainer.judged(last) as network:
+        evaluation = _evaluated(network, trainer, job, validation, autocast)
+        trainer.best.see(network, trainer.epoch, None if evaluation is None else evaluation.metrics.map)
+    return evaluation
+
+
+def _evaluated(
+    network: Network, trainer: Trainer, job: EvaluateJob, validation: Images, autocast: bool
+) -> Evaluation | None:
     try:
-        with trainer.judged(last) as network:
-            return evaluate(
-                network,
-                validation,
-                trainer.image_size,
-                job.config,
-                rank=trainer.workers.rank,
-                world_size=trainer.workers.size,
-                gather=trainer.workers.gather,
-                device=trainer.device,
-                autocast=torch.bfloat16 if autocast else None,
-                threads=job.threads,
-                max_detections=job.max_detections,
-            )
+        return evaluate(
+            network,
+            validation,
+            trainer.image_size,
+            job.config,
+            rank=trainer.workers.rank,
+            world_size=trainer.workers.size,
+            gather=trainer.workers.gather,
+            device=trainer.device,
+            autocast=torch.bfloat16 if autocast else None,
+            threads=job.threads,
+            max_detections=job.max_detections,
+        )
     except NonFiniteOutput:
-        raise NonFiniteLoss(
-            f"the network's output is not finite after epoch {trainer.epoch}; lower optimizer.learning_rate, "
-            "or switch autocast off"
-        ) from None
+        raise NonFiniteLoss(f"the network's output is not finite after epoch {trainer.epoch}; {REMEDY}") from None
 
 
 def _accuracies(metrics: Metrics) -> dict[str, Any]:
@@ -237,9 +257,11 @@ def _tracker(job: TrainJob, workers: Workers) -> Iterator[Tracker | None]:
 def _announce(trainer: Trainer, job: TrainJob) -> None:
     precision = "bfloat16" if trainer.autocast else "float32"
     say(
-        f"{job.stage}: {len(trainer.loader.shards)} images, batch {job.config.batch_size} × {job.config.accumulate}, "
+        f"{job.stage}: {trainer.loader.samples} images, batch {job.config.batch_size} × {job.config.accumulate}, "
         f"{trainer.workers.size} worker(s) on {trainer.device.type}, {precision}, {trainer.schedule.steps} steps"
     )
+    if trainer.frozen.layers:
+        say(f"{job.stage}: frozen: layers {trainer.frozen.described}")
     sparse = trainer.sparse
     if sparse is None:
         return

@@ -1,5 +1,7 @@
 """Sparse training beside the loop: the penalty on a stage's candidates, and when they are sparse enough."""
 
+from collections.abc import Collection
+
 from torch import nn
 
 from yolo_dist.compress.graph import ChannelGraph
@@ -27,23 +29,34 @@ class SparseTraining:
         config: which γ, and how hard.
         learning_rates: of every optimizer step of the stage.
         momentum: of its optimizer.
+        frozen: layers whose γ stay.
 
     Attributes:
         candidates: convolutions whose γ shrink.
         gamma_travel: roughly how far each γ moves over the stage.
 
     Raises:
-        ConfigError: the network has nothing to make sparse.
+        ConfigError: the network has nothing to make sparse, or all of it is frozen.
     """
 
-    def __init__(self, network: Network, config: SparsityConfig, learning_rates: list[float], momentum: float) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: SparsityConfig,
+        learning_rates: list[float],
+        momentum: float,
+        frozen: Collection[int] = (),
+    ) -> None:
         self.config = config
-        self.candidates = sparsity_candidates(ChannelGraph.from_cfg(network.cfg), config.scope)
-        if not self.candidates:
+        in_scope = sparsity_candidates(ChannelGraph.from_cfg(network.cfg), config.scope)
+        if not in_scope:
             raise ConfigError(
                 "sparsity",
                 [f"no convolution of this network is in scope {config.scope}; take another scope, or leave it out"],
             )
+        self.candidates = [layer for layer in in_scope if layer not in frozen]
+        if not self.candidates:
+            raise ConfigError("sparsity", [f"all convolutions in scope {config.scope} are frozen; freeze fewer layers"])
         factor = resolve_factor(config, learning_rates, momentum)
         self.gamma_travel = travel(factor, learning_rates, momentum, config.decay)
         gammas: list[nn.Parameter] = [batch_norm(network, layer).weight for layer in self.candidates]

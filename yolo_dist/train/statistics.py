@@ -6,21 +6,20 @@ as after sparse training, that decides between a good and a useless network (Wu 
 BatchNorm", §3).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
 from torch.nn import BatchNorm2d
 
-from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
+from yolo_dist.compress.pruning.reestimation import batch_norms, reestimate_batchnorm
 from yolo_dist.darknet.network import Network
 from yolo_dist.train.workers import Workers
 
 
-def statistics_of(network: Network) -> list[Tensor]:
-    """Running means and variances, the very tensors, float [C] each."""
-    norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
-    return [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+def statistics_of(network: Network, frozen: Collection[int] = ()) -> list[Tensor]:
+    """Running means and variances, the very tensors, float [C] each; not those of `frozen` layers."""
+    return [buffer for norm in batch_norms(network, frozen) for buffer in norm.buffers() if buffer.is_floating_point()]
 
 
 def is_new(network: Network) -> bool:
@@ -35,7 +34,7 @@ def is_new(network: Network) -> bool:
 
 @contextmanager
 def settled_statistics(
-    network: Network, batches: Iterable[Tensor], workers: Workers, kept: bool = False
+    network: Network, batches: Iterable[Tensor], workers: Workers, kept: bool = False, frozen: Collection[int] = ()
 ) -> Iterator[None]:
     """Measure a network's statistics on images as evaluation sees them, the same for all workers.
 
@@ -44,10 +43,11 @@ def settled_statistics(
         batches: of images, float [B, C, H, W] in 0..1, the same on all workers.
         workers: have the same statistics, whatever their processors are.
         kept: whether they stay; by default training goes on afterwards as if nothing had been measured.
+        frozen: layers that keep the statistics they have.
     """
-    statistics = statistics_of(network)
+    statistics = statistics_of(network, frozen)
     before = [tensor.clone() for tensor in statistics]
-    reestimate_batchnorm(network, (images.to(workers.device) for images in batches))
+    reestimate_batchnorm(network, (images.to(workers.device) for images in batches), frozen)
     workers.average_(statistics)
     try:
         yield

@@ -3,7 +3,7 @@
 Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network Pruning", section 4.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor
@@ -13,9 +13,17 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
 
 
+def batch_norms(network: Network, frozen: Collection[int] = ()) -> list[BatchNorm2d]:
+    """The batch norms of all layers but the `frozen` ones, in the cfg's order."""
+    layers = (layer for index, layer in enumerate(network.layers) if index not in frozen)
+    return [module for layer in layers for module in layer.modules() if isinstance(module, BatchNorm2d)]
+
+
 @torch.no_grad()
-def reestimate_batchnorm(network: Network, batches: Iterable[Tensor]) -> None:
+def reestimate_batchnorm(network: Network, batches: Iterable[Tensor], frozen: Collection[int] = ()) -> None:
     """Replace running means and variances by plain averages over `batches` of images (float [B, C, H, W], 0..1).
+
+    Those of `frozen` layers stay.
 
     Raises:
         PruneError: there is no batch.
@@ -23,7 +31,7 @@ def reestimate_batchnorm(network: Network, batches: Iterable[Tensor]) -> None:
     batches = list(batches)
     if not batches:
         raise PruneError("re-estimation of batch norms needs training images; give some or set reestimate_images to 0")
-    norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+    norms = batch_norms(network, frozen)
     momenta = [norm.momentum for norm in norms]
     training = network.training
     network.eval()  # dropout would add a variance that inference does not have

@@ -15,6 +15,7 @@ from yolo_dist.compress.quantization.layers import (
     QuantizedSqueezeExcitation,
 )
 from yolo_dist.darknet.cfg import Avgpool, Cfg, Convolutional, Depthwise, Route, Shortcut, SqueezeExcite
+from yolo_dist.darknet.channels import in_channels
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import infer_shapes
 from yolo_dist.errors import AlreadyQuantized
@@ -55,7 +56,7 @@ class QuantizedNetwork(Network):
 
     def forward_features(self, images: Tensor, layers: Collection[int]) -> tuple[list[Tensor], dict[int, Tensor]]:
         """As `Network.forward_features`, with the image on its grid."""
-        return super().forward_features(self.image(images), layers)
+        return super().forward_features(self.image(in_channels(images, self.cfg.net.channels)), layers)
 
     def quantizers(self) -> Iterator[tuple[str, ActivationQuantizer]]:
         """Name and quantiser of every activation whose range is measured."""

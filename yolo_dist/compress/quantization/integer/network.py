@@ -19,6 +19,7 @@ from yolo_dist.compress.quantization.integer.operations import (
     IntegerUpsampling,
 )
 from yolo_dist.compress.quantization.integer.rescaling import IntegerGrid
+from yolo_dist.darknet.channels import in_channels
 from yolo_dist.darknet.network import finished_outputs
 
 AnyOperation = Annotated[
@@ -65,7 +66,7 @@ class IntegerNetwork:
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Raw outputs of the heads for float images [B, C, H, W] in 0..1, as those of `Network`."""
-        accumulators = self.run(self.image.steps(images))
+        accumulators = self.run(self.image.steps(in_channels(images, self.image_shape[0])))
         return [self._raw(head, numbers) for head, numbers in zip(self.heads, accumulators, strict=True)]
 
     def run(self, image: Tensor) -> list[Tensor]:
