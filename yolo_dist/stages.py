@@ -53,7 +53,7 @@ class StageContext:
         output: URL of the folder that gets `bundle/`, `evaluation/` and what else the stage has to show.
         train, validation: where the images lie.
         metrics: URL of the run's `metrics.jsonl`.
-        checkpoints: where Ray keeps checkpoints until the stage is published.
+        checkpoints: where checkpoints are kept, under `name`, until the stage is published.
         name: identifies everything the stage depends on.
         max_detections: detections an image, as the dataset's protocol has it.
     """
@@ -91,6 +91,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         train=context.train,
         config=config,
         metrics=str(context.metrics),
+        checkpoints=str(context.checkpoints / context.name),
         run=context.run,
         stage=context.stage,
         tracking=context.tracking,

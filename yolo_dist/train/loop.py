@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
@@ -22,10 +22,10 @@ from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
-from yolo_dist.train.optimizer import Schedule, build_optimizer
+from yolo_dist.train.optimizer import Schedule, build_optimizer, momentum_of, restore_momentum
 from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.sparse import SparseTraining
-from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
+from yolo_dist.train.statistics import averaged_statistics, is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
@@ -55,6 +55,10 @@ class Trainer:
         image_size: (width, height) of the input in pixels.
         workers: this worker's place in its group.
         threads: threads that decode and augment ahead of the network.
+
+    Attributes:
+        epoch, step: how far training has come: whole epochs, and batches of the next one.
+        terms: this worker's loss terms in those batches, added up.
 
     Raises:
         ConfigError: a sparse stage for a network that has nothing to make sparse.
@@ -92,7 +96,8 @@ class Trainer:
         self.schedule = Schedule(config.optimizer, steps, config.epochs, is_new(self.network))
         self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
         self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
-        self.epoch = 0
+        self.epoch, self.step = 0, 0
+        self.terms = torch.zeros(len(TERMS), device=self.device)
         self.sparse: SparseTraining | None = None
         if config.sparsity is not None:
             rates, momentum = self.schedule.rates(), config.optimizer.momentum
@@ -101,29 +106,33 @@ class Trainer:
         if isinstance(self.network, QuantizedNetwork):
             self._prepare_quantization(self.network)
 
-    def run_epoch(self) -> EpochSummary:
-        """Train one epoch.
+    def run_epoch(self, after_step: Callable[[], None] | None = None) -> EpochSummary:
+        """Train one epoch, or what is left of it.
+
+        Args:
+            after_step: called after every optimizer step but the epoch's last. What it raises ends the epoch there.
 
         Raises:
             NonFiniteLoss: the loss or a weight became NaN or infinite.
         """
-        torch.manual_seed(
-            np.random.SeedSequence([self.config.seed, self.epoch, self.workers.rank]).generate_state(1)[0]
-        )
         started = time.perf_counter()
-        terms = torch.zeros(len(TERMS), device=self.device)
         images = 0
-        for step, batch in enumerate(self._batches()):
-            terms += self._train_batch(step, batch)
+        for batch in self._batches(self.step):
+            step = self.step
+            self.terms += self._train_batch(step, batch)
+            self.step += 1
             images += len(batch)
             if step % CHECK_LOSS_EVERY == 0:
-                self._require_finite(terms, step)
-        self._require_finite(terms, self.loader.steps - 1)
+                self._require_finite(self.terms, step)
+            if after_step is not None and self.step % self.config.accumulate == 0 and self.step < self.loader.steps:
+                after_step()
+        self._require_finite(self.terms, self.loader.steps - 1)
         self._average_statistics()
         self._require_finite_weights()
-        totals = self.workers.sum(torch.cat([terms, torch.tensor([float(images)], device=self.device)])).tolist()
+        totals = self.workers.sum(torch.cat([self.terms, torch.tensor([float(images)], device=self.device)])).tolist()
         seconds = time.perf_counter() - started
-        self.epoch += 1
+        self.epoch, self.step = self.epoch + 1, 0
+        self.terms.zero_()
         mean = [term / self.loader.steps for term in totals[:-1]]
         return EpochSummary(
             loss=dict(zip((*TERMS, "total"), (*mean, sum(mean)), strict=True)),
@@ -151,27 +160,39 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or a sparse stage is as ready to be pruned as it was asked to become."""
-        ready = self.sparse is not None and self.sparse.is_ready(self.average.network)
+        """Whether all epochs are done, or a sparse stage is as ready to be pruned as it was asked to become; that ends
+        it only after an epoch."""
+        ready = self.step == 0 and self.sparse is not None and self.sparse.is_ready(self.average.network)
         return self.epoch >= self.config.epochs or ready
 
     def state(self) -> dict[str, Any]:
-        """Everything that an interrupted stage needs to go on: plain tensors and numbers."""
-        return {
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "average": self.average.network.state_dict(),
-            "average_updates": self.average.updates,
-            "optimizer": self.optimizer.state_dict(),
-        }
+        """Everything that an interrupted stage needs to go on, after an optimizer step: tensors and numbers.
+
+        All workers ask for it together; only the first one gets it, the others nothing. Randomness, order and schedules
+        are functions of epoch and step.
+        """
+        terms = self.workers.sum(self.terms)
+        with averaged_statistics((self.network, self.average.network), self.workers):
+            if not self.workers.first:
+                return {}
+            return {
+                "epoch": self.epoch,
+                "step": self.step,
+                "average_updates": self.average.updates,
+                **_copied({"terms": terms}),
+                "network": _copied(self.network.state_dict()),
+                "average": _copied(self.average.network.state_dict()),
+                "momentum": _copied(momentum_of(self.optimizer)),
+            }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.epoch = state["epoch"]
+        """Go on from what `state` gave, to any number of workers."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.terms.copy_(state["terms"]).mul_(self.workers.first)  # a sum over all workers
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["average_updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_momentum(self.optimizer, state["momentum"])
 
     def _distributed(self) -> torch.nn.Module:
         if self.workers.size == 1:
@@ -188,8 +209,8 @@ class Trainer:
             steps = self.optimizer_steps * self.config.epochs
             self.tracking = RangeTracking(network, self.config.quantization, steps, self.workers)
 
-    def _batches(self) -> Iterator[Batch]:
-        return self.loader.batches(self.epoch, image_size=self._size_of_step if self.config.multi_scale else None)
+    def _batches(self, start: int = 0) -> Iterator[Batch]:
+        return self.loader.batches(self.epoch, start, self._size_of_step if self.config.multi_scale else None)
 
     def _size_of_step(self, seed: int, epoch: int, step: int) -> tuple[int, int]:
         """Input size of a global batch: the same on all workers."""
@@ -205,6 +226,7 @@ class Trainer:
         optimizer_step = self.epoch * self.optimizer_steps + group
         complete = last_of_group + 1 == self.config.accumulate or step + 1 == self.loader.steps
         images = self._images_of(step)
+        self._seed(step)
         with nullcontext() if complete or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
             loss = self._loss(batch, images, optimizer_step)
             # DDP averages gradients over workers; the loss terms are shares of a sum
@@ -212,6 +234,11 @@ class Trainer:
         if complete:
             self._optimizer_step(optimizer_step)
         return loss.terms
+
+    def _seed(self, step: int) -> None:
+        """Dropout is a function of where training is, so that it needs no state."""
+        place = [self.config.seed, self.epoch, self.workers.rank, step]
+        torch.manual_seed(np.random.SeedSequence(place).generate_state(1)[0])
 
     def _loss(self, batch: Batch, global_images: int, optimizer_step: int) -> Loss:
         batch = batch.to(self.device, non_blocking=True)
@@ -269,3 +296,8 @@ class Trainer:
                 f"weights are not finite after epoch {self.epoch + 1}; lower optimizer.learning_rate, "
                 "or switch autocast off"
             )
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors wherever they are, on the CPU and without gaps, as files have them."""
+    return {name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor) for name, tensor in tensors.items()}
