@@ -115,7 +115,7 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
         max_detections=context.max_detections,
     )
 
-    workers = context.cluster.workers
+    workers = context.cluster.fewest_workers
 
     def damage(plan: PrunePlan) -> str:
         few = replace(trials, validation=validation.first(IMAGES))

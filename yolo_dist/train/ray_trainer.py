@@ -79,13 +79,14 @@ class TrainJob:
 def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
     """Train on Ray workers; `bundle/` and `evaluation/` lie at the job's output afterwards.
 
-    An interrupted call goes on from its last checkpoint when repeated with the same `name` and `checkpoints`; after
-    a finished one only the evaluation is left to do again.
+    An interrupted call goes on from the job's last checkpoint; after a finished one only the evaluation is left to do
+    again.
 
     Raises:
+        Interrupted: by SIGINT or SIGTERM; the state is kept.
         NonFiniteLoss, TrainError: why a worker failed.
     """
-    run_on_workers(_train, job, cluster, checkpoints, name)
+    run_on_workers(_train, job, cluster, checkpoints, name, stoppable=True)
 
 
 def evaluate_on_workers(job: EvaluateJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
