@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,8 +33,9 @@ class StopOnCluster(Stop):
 
     def __init__(self) -> None:
         super().__init__()
-        # without a core of its own; it ends with the process that made it
-        self._board: Any = ray.remote(num_cpus=0)(Stop).remote()
+        # on the node of the process that made it, with which it ends: no other lost node takes it away
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Stop).remote()  # type: ignore[call-overload]
         self._answer: Any = None
 
     def ask(self, number: int) -> None:
