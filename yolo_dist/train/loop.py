@@ -238,7 +238,11 @@ class Trainer:
     def _seed(self, step: int) -> None:
         """Dropout is a function of where training is, so that it needs no state."""
         place = [self.config.seed, self.epoch, self.workers.rank, step]
-        torch.manual_seed(np.random.SeedSequence(place).generate_state(1)[0])
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` asks all other kinds of devices too
 
     def _loss(self, batch: Batch, global_images: int, optimizer_step: int) -> Loss:
         batch = batch.to(self.device, non_blocking=True)
