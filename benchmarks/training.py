@@ -125,8 +125,10 @@ def epoch_seconds(shards: ShardSet, folder: Path, name: str, cluster: ClusterCon
     """Seconds from epoch to epoch of a stage, the first left out."""
     metrics = folder / f"{name}.jsonl"
     evaluation = EvaluateJob(str(folder / "start"), str(shards.folder), str(folder / f"out-{name}"))
-    job = TrainJob(evaluation, str(shards.folder), make_config(True, epochs), str(metrics), "benchmark", name)
-    train_on_workers(job, cluster, location(folder / "checkpoints"), name)
+    checkpoints = location(folder / "checkpoints")
+    config, own = make_config(True, epochs), str(checkpoints / name)
+    job = TrainJob(evaluation, str(shards.folder), config, str(metrics), "benchmark", name, own)
+    train_on_workers(job, cluster, checkpoints, name)
     ends = [json.loads(line)["seconds"] for line in metrics.read_text().splitlines()]
     return [after - before for before, after in pairwise(ends)]
 

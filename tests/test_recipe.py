@@ -132,7 +132,7 @@ def test_every_recipe_that_comes_with_the_package_is_valid(path: Path) -> None:
             "stages.1: kind quantize needs a float network",
             id="quantised twice",
         ),
-        pytest.param({"cluster": {"workers": -1}}, "cluster.workers: Input should be greater", id="workers"),
+        pytest.param({"cluster": {"workers": -1}}, "cluster.workers: give a number from 0, or", id="workers"),
         pytest.param({"tracking": {"wandb": {"mode": "loud"}}}, "tracking.wandb.mode: Input should be", id="tracking"),
         pytest.param({"model": "yolov3-tinny"}, "did you mean yolov3-tiny?", id="model"),
     ],

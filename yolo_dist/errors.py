@@ -23,10 +23,12 @@ YoloDistError              the work failed: exit 1
 │       ├── LayerWouldVanish   layer, largest percent that works
 │       └── NotSparseEnough    predicted damage, how to train sparser or force
 ├── TrainError
-│   └── NonFiniteLoss          step, terms, what to change
+│   ├── NonFiniteLoss          step, terms, what to change
+│   └── Interrupted            by which signal, and that the same command goes on: exit 128 + its number
 └── ProofError             masked and compact network disagree; nothing was written
 """
 
+from signal import Signals
 from typing import Any
 
 
@@ -156,6 +158,14 @@ class NonFiniteLoss(TrainError):
         self.step = step
         self.loss = loss or {}
         super().__init__(message)
+
+
+class Interrupted(TrainError):
+    """Training was asked to end by a signal, and kept its state before it did."""
+
+    def __init__(self, signal: int, place: str) -> None:
+        super().__init__(f"stopped by {Signals(signal).name} {place}; the same command goes on from there")
+        self.exit_code = 128 + signal
 
 
 class ProofError(YoloDistError):

@@ -54,7 +54,7 @@ class StageContext:
         output: URL of the folder that gets `bundle/`, `evaluation/` and what else the stage has to show.
         train, validation: where the images lie.
         metrics: URL of the run's `metrics.jsonl`.
-        checkpoints: where Ray keeps checkpoints until the stage is published.
+        checkpoints: where checkpoints are kept, under `name`, until the stage is published.
         name: identifies everything the stage depends on.
         max_detections: detections an image, as the dataset's protocol has it.
         teacher: URL of the bundle that teaches a distilled stage.
@@ -94,6 +94,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         train=context.train,
         config=config,
         metrics=str(context.metrics),
+        checkpoints=str(context.checkpoints / context.name),
         run=context.run,
         stage=context.stage,
         tracking=context.tracking,
@@ -118,7 +119,7 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
         max_detections=context.max_detections,
     )
 
-    workers = context.cluster.workers
+    workers = context.cluster.fewest_workers
 
     def damage(plan: PrunePlan) -> str:
         few = replace(trials, validation=validation.first(IMAGES))

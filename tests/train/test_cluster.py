@@ -25,7 +25,7 @@ def wrapped(error: Exception) -> Exception:
 
 
 OURS = NonFiniteLoss("the loss is not finite at epoch 2, step 1")
-AGAIN = "; the same command again goes on from the last checkpoint"
+AGAIN = "; the same command goes on from the last checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,39 @@ def test_the_error_behind_a_failed_run_reaches_the_caller_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_failure_that_is_not_ours_is_tried_again_and_ours_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lost worker has no error of ours; an error of ours would come again."""
+    lost = ray.train.WorkerGroupError("traceback", {0: RuntimeError("connection closed by peer")})
+    outcomes: list[Exception] = []
+
+    def fit(_trainer: Any) -> None:
+        raise outcomes.pop(0)
+
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fit)
+    outcomes[:] = [lost, lost, ray.train.WorkerGroupError("traceback", {1: OURS}), lost]
+    with pytest.raises(NonFiniteLoss):
+        run_on_workers(lambda _job, _workers: None, None, HERE, UPath(tmp_path), "failing")
+    assert outcomes == [lost]
+    said = "a worker failed: RuntimeError: connection closed by peer; going on from the last checkpoint"
+    assert capsys.readouterr().out.splitlines() == [f"{said} (1 of 3 times)", f"{said} (2 of 3 times)"]
+
+    once = ClusterConfig(workers=0, max_failures=1)
+    outcomes[:] = [lost, lost, OURS]
+    with pytest.raises(TrainError, match="the same command goes on"):
+        run_on_workers(lambda _job, _workers: None, None, once, UPath(tmp_path), "failing")
+    assert outcomes == [OURS]
+
+
+def test_elastic_workers_are_a_pair() -> None:
+    cluster = validate(ClusterConfig, {"workers": [1, 4]}, "cluster")
+    assert (cluster.workers, cluster.fewest_workers, cluster.most_workers) == ((1, 4), 1, 4)
+    assert cluster.model_dump(mode="json")["workers"] == [1, 4]
+    fixed = ClusterConfig(workers=2)
+    assert (fixed.fewest_workers, fixed.most_workers) == (2, 2)
+
+
 def test_without_workers_a_function_runs_here_as_the_only_worker(tmp_path: Path) -> None:
     seen: list[tuple[str, Workers]] = []
     run_on_workers(lambda job, workers: seen.append((job, workers)), "job", HERE, UPath(tmp_path), "here")
@@ -95,6 +128,7 @@ def test_an_error_in_this_process_needs_no_unwrapping(tmp_path: Path) -> None:
     ("cluster", "problem"),
     [
         (ClusterConfig(workers=3), "3 workers need 3 CPUs, this machine has 2; lower cluster.workers"),
+        (ClusterConfig(workers=(3, 9)), "3 workers need 3 CPUs, this machine has 2"),
         (ClusterConfig(workers=2, cpus_per_worker=2), "2 workers need 4 CPUs, this machine has 2"),
         (ClusterConfig(workers=1, gpus_per_worker=1), "1 workers need 1 GPUs, this machine has 0"),
     ],
@@ -109,7 +143,16 @@ def test_more_than_this_machine_has_is_refused_before_anything_waits_for_it(
         connect(cluster)
 
 
-@pytest.mark.parametrize("values", [{"workers": -1}, {"cpus_per_worker": 0}, {"gpus_per_worker": -1}, {"nodes": 2}])
-def test_wrong_settings_are_refused_by_name(values: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"workers": workers} for workers in (-1, [2, 1], [0, 2], [1], [1, 2, 3], "two", True)),
+        {"max_failures": -1},
+        {"cpus_per_worker": 0},
+        {"gpus_per_worker": -1},
+        {"nodes": 2},
+    ],
+)
+def test_wrong_settings_are_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^cluster: {next(iter(values))}"):
         validate(ClusterConfig, values, "cluster")

@@ -60,6 +60,7 @@ class Place:
             train=str(self.folder / "train" / "train"),
             config=training(**config),
             metrics=str(self.folder / f"{output}.jsonl"),
+            checkpoints=str(self.checkpoints / output),
             run="run",
             stage="base",
         )

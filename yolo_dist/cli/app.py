@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from yolo_dist.cli import data, export, models, pruning, quantization, runs, sensitivity
-from yolo_dist.errors import InputError, YoloDistError
+from yolo_dist.errors import InputError, Interrupted, YoloDistError
 
 INTERRUPTED = 130
 
@@ -74,7 +74,7 @@ def main() -> None:
         if _Debug.on:
             raise
         for line in _lines(error):
-            sys.stderr.write(f"error: {line}\n")
+            sys.stderr.write(line + "\n" if isinstance(error, Interrupted) else f"error: {line}\n")
         sys.exit(_exit_code(error))
 
 

@@ -1,73 +1,152 @@
 """Run a function on a group of Ray Train workers: one path for one worker, many, CPU and GPU."""
 
 import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import nullcontext
+from itertools import count
 from typing import Annotated, Any, TypeVar
 
 import ray
 import ray.train
 import ray.train.torch
 from annotated_types import Ge
+from pydantic import BeforeValidator
 from upath import UPath
 
 from yolo_dist.config import Config
-from yolo_dist.errors import TrainError, YoloDistError
+from yolo_dist.errors import Interrupted, TrainError, YoloDistError
 from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.ray_cluster import join_cluster
+from yolo_dist.train.stopping import Stop, StopOnCluster, hearing_signals
+from yolo_dist.train.tracking import say
 from yolo_dist.train.workers import Workers, use_threads
 
-KEPT_CHECKPOINTS = 2
+RESIZE_SECONDS = 60.0
+"""How often workers may be added to those that train: each time all begin again from the last checkpoint."""
 
 JobT = TypeVar("JobT")
+
+
+def _fewest_and_most(value: Any) -> int | tuple[int, int]:
+    match value:
+        case bool():
+            pass
+        case int() if value >= 0:
+            return value
+        case [int(fewest), int(most)] if 1 <= fewest <= most:
+            return fewest, most
+    raise ValueError("give a number from 0, or [fewest, most] from 1")
 
 
 class ClusterConfig(Config):
     """What a stage runs on. The cluster itself is the one that RAY_ADDRESS names, or this machine."""
 
-    workers: Annotated[int, Ge(0)] = 1
-    """Processes that train together; 0 trains in this process, without Ray's workers or checkpoints."""
+    workers: Annotated[int | tuple[int, int], BeforeValidator(_fewest_and_most)] = 1
+    """Processes that train together, or [fewest, most]: as many as there is room for; 0 trains in this process."""
+    max_failures: Annotated[int, Ge(0)] = 3
+    """How often training goes on from its last checkpoint by itself after a worker or a node was lost."""
     cpus_per_worker: Annotated[int, Ge(1)] = 1
     """Cores, and so computing threads, of each worker."""
     gpus_per_worker: Annotated[float, Ge(0)] = 0
     """GPUs of each worker."""
 
+    @property
+    def fewest_workers(self) -> int:
+        """Workers without which nothing begins."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Workers where the cluster has room for them."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
 
 def run_on_workers(
-    function: Callable[[JobT, Workers], None], job: JobT, cluster: ClusterConfig, checkpoints: UPath, name: str
+    function: Callable[[JobT, Workers], None],
+    job: JobT,
+    cluster: ClusterConfig,
+    checkpoints: UPath,
+    name: str,
+    stoppable: bool = False,
 ) -> None:
-    """Call `function(job, workers)` in every worker; a second call of the same name goes on where the first ended.
+    """Call `function(job, workers)` in every worker, again where one was lost and others are left.
 
     Args:
         function: what to do; it leaves its results in files.
         job: what it is told; travels to other machines.
         cluster: how many workers.
-        checkpoints: folder or URL for Ray's checkpoints, under `name`; they stay: remove them once the
-            results are where they belong, for a crash on the way there would cost all of the work.
+        checkpoints: folder or URL for what Ray notes about its workers, under `name`; it stays.
         name: identifies everything that the job depends on.
+        stoppable: whether the function ends when `workers.asked_to_stop` says so; then a first SIGINT or SIGTERM does.
 
     Raises:
-        YoloDistError: what a worker raised; `TrainError` where it was none of ours.
+        YoloDistError: what a worker raised; `TrainError` where it was none of ours, and came too often.
+        Interrupted: a signal came while it ended by itself.
     """
     connect(cluster)
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # without workers Ray's own option has no effect
+    stop = StopOnCluster() if cluster.most_workers else Stop()
+    with hearing_signals(stop.ask) if stoppable else nullcontext():
+        for failures in count(1):
+            try:
+                _fit(_trainer(function, job, cluster, checkpoints, name, stop))
+                break
+            except ray.train.TrainingFailedError as error:
+                if (own := _own_error(error)) is not None:
+                    raise own from error  # it would come again
+                failed = _described(error)
+                if failures > cluster.max_failures or stop.signal:
+                    raise TrainError(f"{failed}; the same command goes on from the last checkpoint") from error
+                say(f"{failed}; going on from the last checkpoint ({failures} of {cluster.max_failures} times)")
+    if stop.signal:
+        raise Interrupted(stop.signal, "when training was over")
+
+
+def _trainer(
+    function: Callable[[JobT, Workers], None],
+    job: JobT,
+    cluster: ClusterConfig,
+    checkpoints: UPath,
+    name: str,
+    stop: Stop,
+) -> ray.train.torch.TorchTrainer:
     resources = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})
-    trainer = ray.train.torch.TorchTrainer(
+    return ray.train.torch.TorchTrainer(
         _call,
-        train_loop_config={"function": function, "job": job, "threads": cluster.cpus_per_worker},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
+        train_loop_config={"function": function, "job": job, "threads": cluster.cpus_per_worker, "stop": stop},
+        scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg]  # its annotation is that of the older API
+            num_workers=cluster.workers,  # type: ignore[arg-type]
+            use_gpu=cluster.gpus_per_worker > 0,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # its annotation is that of the older API
             name=name,
             storage_path=str(checkpoints),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    try:
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer) -> None:
+    """Run it beside the main thread, in which it would take SIGINT for itself."""
+    if trainer.scaling_config.num_workers == 0 or threading.current_thread() is not threading.main_thread():
         trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise _cause(error) from error
+        return
+    done: Future[None] = Future()
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=fit, name="fit", daemon=True).start()
+    done.result()
 
 
 def connect(cluster: ClusterConfig) -> None:
@@ -76,9 +155,9 @@ def connect(cluster: ClusterConfig) -> None:
     Raises:
         ConfigError: this machine has fewer cores or GPUs than the workers need.
     """
-    if cluster.workers:
+    if cluster.most_workers:
         needed = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-        join_cluster(needed, cluster.workers, "cluster.workers")
+        join_cluster(needed, cluster.fewest_workers, "cluster.workers")
 
 
 def _call(settings: dict[str, Any]) -> None:
@@ -86,21 +165,29 @@ def _call(settings: dict[str, Any]) -> None:
     keep_freed_memory()  # without workers this is the driver's own process
     logging.getLogger().setLevel(logging.WARNING)  # Ray reports every report
     context = ray.train.get_context()
-    workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    rank, size = context.get_world_rank(), context.get_world_size()
+    workers = Workers(rank, size, ray.train.torch.get_device(), settings["stop"].asked if rank == 0 else lambda: 0)
     settings["function"](settings["job"], workers)
 
 
-def _cause(error: BaseException) -> YoloDistError:
-    """Our own error out of what Ray wrapped around it."""
-    failures = list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
-    for failure in failures:
+def _failures(error: BaseException) -> list[BaseException]:
+    """What Ray wrapped."""
+    return list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
+
+
+def _own_error(error: BaseException) -> YoloDistError | None:
+    """Our own error out of what Ray wrapped around it, if it is one."""
+    for failure in _failures(error):
         seen: BaseException | None = failure
         while seen is not None:
             if isinstance(seen, YoloDistError):
                 return seen
             seen = getattr(seen, "cause", None) or seen.__cause__
-    last_line = (str(failures[0]).splitlines() or [""])[-1]  # above it Ray may have put a traceback
-    return TrainError(
-        f"a worker failed: {type(failures[0]).__name__}: {last_line}; "
-        "the same command again goes on from the last checkpoint"
-    )
+    return None
+
+
+def _described(error: BaseException) -> str:
+    """Another's error in one line."""
+    failure = _failures(error)[0]
+    last_line = (str(failure).splitlines() or [""])[-1]  # above it Ray may have put a traceback
+    return f"a worker failed: {type(failure).__name__}: {last_line}"

@@ -1,9 +1,10 @@
 """What a training stage is told."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from yolo_dist.compress.distillation import DistillationConfig
 from yolo_dist.compress.quantization import QuantizedTrainingConfig
@@ -16,6 +17,25 @@ from yolo_dist.train.loss import LossConfig
 from yolo_dist.train.optimizer import OptimizerConfig
 
 AtLeastOne = Annotated[int, Ge(1)]
+
+
+def _kind_of_every(value: Any) -> str:
+    return "block" if isinstance(value, Mapping | Config) else "epochs"
+
+
+class CheckpointEvery(Config):
+    """How often a checkpoint is written, other than after so many epochs: one of both."""
+
+    steps: AtLeastOne | None = None
+    """Optimizer steps between checkpoints."""
+    minutes: Annotated[float, Gt(0)] | None = None
+    """Minutes between checkpoints."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give a number of epochs, {steps: 200} or {minutes: 10}")
+        return self
 
 
 class TrainConfig(Config):
@@ -52,8 +72,12 @@ class TrainConfig(Config):
     statistics_images: Annotated[int, Ge(0)] = 64
     """Training images on which the averaged network's batch-norm statistics are measured anew whenever it is evaluated;
     0 takes the running ones."""
-    checkpoint_every: AtLeastOne = 1
-    """Epochs between checkpoints, from which an interrupted stage goes on."""
+    checkpoint_every: Annotated[
+        Annotated[AtLeastOne, Tag("epochs")] | Annotated[CheckpointEvery, Tag("block")], Discriminator(_kind_of_every)
+    ] = 1
+    """Epochs between checkpoints, from which an interrupted stage goes on; or a block of steps or minutes."""
+    checkpoints_kept: AtLeastOne | None = None
+    """Newest checkpoints that stay; 2 by default."""
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.freezing import FrozenLayers
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.loss_guard import REMEDY, LossGuard
-from yolo_dist.train.optimizer import Schedule, build_optimizer
+from yolo_dist.train.optimizer import Schedule, build_optimizer, momentum_of, restore_momentum
 from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.sampling import sampling_factors
 from yolo_dist.train.sparse import SparseTraining
-from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
+from yolo_dist.train.statistics import averaged_statistics, is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
@@ -60,6 +60,10 @@ class Trainer:
         workers: this worker's place in its group.
         threads: threads that decode and augment ahead of the network.
         teacher: of a distilled stage.
+
+    Attributes:
+        epoch, step: how far training has come: whole epochs, and batches of the next one.
+        terms: this worker's loss terms in those batches, added up.
 
     Raises:
         ConfigError: a sparse stage for a network that has nothing to make sparse, or frozen layers that it has not,
@@ -102,7 +106,7 @@ class Trainer:
         self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
         self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
         self.best = BestNetwork(config.keep, config.patience, self.workers)
-        self.epoch = 0
+        self.epoch, self.step = 0, 0
         self.sparse: SparseTraining | None = None
         if config.sparsity is not None:
             rates, momentum = self.schedule.rates(), config.optimizer.momentum
@@ -112,34 +116,38 @@ class Trainer:
             self._prepare_quantization(self.network)
         # after the average was copied from the network, which would copy its listeners too
         self.distillation = Distillation(self.network, teacher, self.autocast) if teacher is not None else None
-        self.terms = TERMS + (self.distillation.terms if self.distillation else ())
+        self.term_names = TERMS + (self.distillation.terms if self.distillation else ())
+        self.terms = torch.zeros(len(self.term_names), device=self.device)
 
-    def run_epoch(self) -> EpochSummary:
-        """Train one epoch.
+    def run_epoch(self, after_step: Callable[[], None] | None = None) -> EpochSummary:
+        """Train one epoch, or what is left of it.
+
+        Args:
+            after_step: called after every optimizer step but the epoch's last. What it raises ends the epoch there.
 
         Raises:
             NonFiniteLoss: the loss or a weight became NaN or infinite.
         """
-        torch.manual_seed(
-            np.random.SeedSequence([self.config.seed, self.epoch, self.workers.rank]).generate_state(1)[0]
-        )
         started = time.perf_counter()
-        terms, guard = torch.zeros(len(self.terms), device=self.device), LossGuard(self.terms, self.epoch, self.workers)
-        images = 0
-        for step, batch in enumerate(self._batches()):
-            step_terms = self._train_batch(step, batch)
-            terms += step_terms
+        images, guard = 0, LossGuard(self.term_names, self.epoch, self.workers)
+        for batch in self._batches(self.step):
+            step_terms = self._train_batch(self.step, batch)
+            self.terms += step_terms
+            guard.watch(self.step, step_terms)
+            self.step += 1
             images += len(batch)
-            guard.watch(step, step_terms)
+            if after_step is not None and self.step % self.config.accumulate == 0 and self.step < self.loader.steps:
+                after_step()
         guard.check()
         self._average_statistics()
         self._require_finite_weights()
-        totals = self.workers.sum(torch.cat([terms, torch.tensor([float(images)], device=self.device)])).tolist()
+        totals = self.workers.sum(torch.cat([self.terms, torch.tensor([float(images)], device=self.device)])).tolist()
         seconds = time.perf_counter() - started
-        self.epoch += 1
+        self.epoch, self.step = self.epoch + 1, 0
+        self.terms.zero_()
         mean = [term / self.loader.steps for term in totals[:-1]]
         return EpochSummary(
-            loss=dict(zip((*self.terms, "total"), (*mean, sum(mean)), strict=True)),
+            loss=dict(zip((*self.term_names, "total"), (*mean, sum(mean)), strict=True)),
             learning_rate=self.schedule.rate(self.epoch * self.optimizer_steps - 1),
             images_per_second=totals[-1] / seconds,
         )
@@ -165,29 +173,40 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, a sparse stage is as ready to be pruned as it was asked to become, or the stage
-        has no more patience for a better network."""
-        ready = self.sparse is not None and self.sparse.is_ready(self.average.network)
-        return self.epoch >= self.config.epochs or ready or self.best.given_up
+        has no more patience for a better network; both end it only after an epoch."""
+        ready = self.step == 0 and self.sparse is not None and self.sparse.is_ready(self.average.network)
+        return self.epoch >= self.config.epochs or ready or (self.step == 0 and self.best.given_up)
 
     def state(self) -> dict[str, Any]:
-        """Everything that an interrupted stage needs to go on: plain tensors and numbers."""
-        return {
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "average": self.average.network.state_dict(),
-            "average_updates": self.average.updates,
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best.state(),
-        }
+        """Everything that an interrupted stage needs to go on, after an optimizer step: tensors and numbers.
+
+        All workers ask for it together; only the first one gets it, the others nothing. Randomness, order and schedules
+        are functions of epoch and step.
+        """
+        terms = self.workers.sum(self.terms)
+        with averaged_statistics((self.network, self.average.network), self.workers):
+            if not self.workers.first:
+                return {}
+            return {
+                "epoch": self.epoch,
+                "step": self.step,
+                "average_updates": self.average.updates,
+                **_copied({"terms": terms}),
+                "network": _copied(self.network.state_dict()),
+                "average": _copied(self.average.network.state_dict()),
+                "momentum": _copied(momentum_of(self.optimizer)),
+                "best": self.best.state(),
+            }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.epoch = state["epoch"]
+        """Go on from what `state` gave, to any number of workers."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.terms.copy_(state["terms"]).mul_(self.workers.first)  # a sum over all workers
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["average_updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
         self.best.restore(state["best"])
+        restore_momentum(self.optimizer, state["momentum"])
 
     def global_batch(self, step: int) -> Batch:
         """Global batch `step` of this epoch, all workers' shares of it: made once more, it is the same."""
@@ -210,8 +229,8 @@ class Trainer:
             steps = self.optimizer_steps * self.config.epochs
             self.tracking = RangeTracking(network, self.config.quantization, steps, self.workers)
 
-    def _batches(self) -> Iterator[Batch]:
-        return self.loader.batches(self.epoch, image_size=self._size_of_step if self.config.multi_scale else None)
+    def _batches(self, start: int = 0) -> Iterator[Batch]:
+        return self.loader.batches(self.epoch, start, self._size_of_step if self.config.multi_scale else None)
 
     def _size_of_step(self, seed: int, epoch: int, step: int) -> tuple[int, int]:
         """Input size of a global batch: the same on all workers."""
@@ -227,6 +246,7 @@ class Trainer:
         optimizer_step = self.epoch * self.optimizer_steps + group
         complete = last_of_group + 1 == self.config.accumulate or step + 1 == self.loader.steps
         images = self._images_of(step)
+        self._seed(step)
         with nullcontext() if complete or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
             loss = self._loss(batch, images, optimizer_step)
             # DDP averages gradients over workers; the loss terms are shares of a sum
@@ -234,6 +254,15 @@ class Trainer:
         if complete:
             self._optimizer_step(optimizer_step)
         return loss.terms
+
+    def _seed(self, step: int) -> None:
+        """Dropout is a function of where training is, so that it needs no state."""
+        place = [self.config.seed, self.epoch, self.workers.rank, step]
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` asks all other kinds of devices too
 
     def _loss(self, batch: Batch, global_images: int, optimizer_step: int) -> Loss:
         batch = batch.to(self.device, non_blocking=True)
@@ -283,3 +312,8 @@ class Trainer:
         if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
             message = f"weights are not finite after epoch {self.epoch + 1}; {REMEDY}"
             raise NonFiniteLoss(message, self.loader.steps - 1)
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors wherever they are, on the CPU and without gaps, as files have them."""
+    return {name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor) for name, tensor in tensors.items()}

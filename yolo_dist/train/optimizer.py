@@ -3,8 +3,9 @@
 import math
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Gt, Le, Lt
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from yolo_dist.config import Config
@@ -51,6 +52,21 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> SGD:
         nesterov=config.momentum > 0,
         fused=True,
     )
+
+
+def momentum_of(optimizer: SGD) -> dict[str, Tensor]:
+    """Momentum of every parameter that has some yet, by its number; rates are the schedule's."""
+    state = optimizer.state_dict()["state"]
+    return {str(number): own["momentum_buffer"] for number, own in state.items() if own["momentum_buffer"] is not None}
+
+
+def restore_momentum(optimizer: SGD, momentum: dict[str, Tensor]) -> None:
+    """Give the parameters the momentum that `momentum_of` told."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, value in momentum.items():
+        parameter = parameters[int(number)]
+        # laid out in memory as its parameter: the fused step goes through both side by side
+        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(value)
 
 
 class Schedule:

@@ -1,13 +1,9 @@
 """What Ray Train's workers do: train a stage, or evaluate a bundle."""
 
-import io
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -30,10 +26,10 @@ from yolo_dist.train.failed_batch import failed_batch_saved
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss_guard import REMEDY
 from yolo_dist.train.quantized import quantized_start
+from yolo_dist.train.resuming import Resuming
 from yolo_dist.train.tracking import Tracker, TrackingConfig, say
 from yolo_dist.train.workers import Workers
 
-STATE_FILE = "state.pt"
 BUNDLE_FOLDER, EVALUATION_FOLDER, FAILURES_FOLDER = "bundle", "evaluation", "failures"
 ENOUGH_TRAVEL = 1.0
 
@@ -71,6 +67,7 @@ class TrainJob:
         metrics: URL of the run's `metrics.jsonl`.
         run, stage: names for trackers and progress.
         teacher: URL of the teacher's bundle, of a distilled stage.
+        checkpoints: path or URL of the stage's checkpoints, which all workers reach.
     """
 
     start: EvaluateJob
@@ -79,6 +76,7 @@ class TrainJob:
     metrics: str
     run: str
     stage: str
+    checkpoints: str
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     teacher: str | None = None
 
@@ -86,14 +84,15 @@ class TrainJob:
 def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
     """Train on Ray workers; `bundle/` and `evaluation/` lie at the job's output afterwards.
 
-    An interrupted call goes on from its last checkpoint when repeated with the same `name` and `checkpoints`; after
-    a finished one only the evaluation is left to do again.
+    An interrupted call goes on from the job's last checkpoint; after a finished one only the evaluation is left to do
+    again.
 
     Raises:
+        Interrupted: by SIGINT or SIGTERM; the state is kept.
         NonFiniteLoss: a loss is no number; its batch lies in `failures/` beside the job's metrics.
         TrainError: why else a worker failed.
     """
-    run_on_workers(_train, job, cluster, checkpoints, name)
+    run_on_workers(_train, job, cluster, checkpoints, name, stoppable=True)
 
 
 def evaluate_on_workers(job: EvaluateJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
@@ -109,12 +108,12 @@ def _train(job: TrainJob, workers: Workers) -> None:
     network = quantized_start(bundle.network, job.config, partial(image_batches, train, bundle.image_size))
     teacher = _teacher(job, bundle)
     trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads, teacher)
-    _restore(trainer)
+    resuming = Resuming(trainer, location(job.checkpoints))
     with _tracker(job, workers) as tracker:
         if workers.first:
             _announce(trainer, job)
         with failed_batch_saved(trainer, location(job.metrics).parent / FAILURES_FOLDER / job.stage):
-            _run_epochs(trainer, job, validation, tracker)
+            _run_epochs(trainer, job, validation, tracker, resuming)
     evaluation = _accuracy_of(trainer, job.start, validation, autocast=False, last=True)
     kept, other = trainer.best.kept(trainer.average.network, trainer.epoch)
     if kept.name == "best":
@@ -139,10 +138,11 @@ def _teacher(job: TrainJob, student: Bundle) -> Teacher | None:
     return teacher_of(student, open_bundle(job.teacher), config)
 
 
-def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tracker | None) -> None:
-    started, first = time.perf_counter(), trainer.epoch
+def _run_epochs(
+    trainer: Trainer, job: TrainJob, validation: Images, tracker: Tracker | None, resuming: Resuming
+) -> None:
     while not trainer.finished:
-        summary = trainer.run_epoch()
+        summary = trainer.run_epoch(resuming.after_step)
         line: dict[str, Any] = {"epoch": trainer.epoch, "epochs": job.config.epochs, **vars(summary)}
         line["step"] = trainer.epoch * trainer.optimizer_steps
         if job.config.evaluates_after(trainer.epoch - 1):
@@ -151,11 +151,12 @@ def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tr
                 line |= _accuracies(evaluation.metrics)
         if gauge := trainer.gauge():
             line["gauge"] = gauge
-        line["seconds"] = time.perf_counter() - started
-        line["seconds_left"] = line["seconds"] / (trainer.epoch - first) * (job.config.epochs - trainer.epoch)
+        line["seconds"] = resuming.elapsed
+        line["seconds_left"] = line["seconds"] / trainer.epoch * (job.config.epochs - trainer.epoch)
         if tracker is not None:
             tracker.log(line)
-        _report(trainer, job.config, summary.loss)
+        ray.train.report(summary.loss)  # what Ray shows of a run; checkpoints are our own
+        resuming.after_epoch()
     if trainer.workers.first and trainer.epoch < job.config.epochs:
         given_up = f"no better mAP in {job.config.patience} evaluations, stopped"
         reason = given_up if trainer.best.given_up else "as sparse as asked for"
@@ -219,28 +220,6 @@ def _evaluate(job: EvaluateJob, workers: Workers) -> None:
     )
     if evaluation is not None:
         save_evaluation(evaluation, validation, location(job.output) / EVALUATION_FOLDER)
-
-
-def _report(trainer: Trainer, config: TrainConfig, loss: dict[str, float]) -> None:
-    """Tell Ray that an epoch is over, with a checkpoint from the first worker when one is due."""
-    due = trainer.epoch % config.checkpoint_every == 0 or trainer.finished
-    if not (due and trainer.workers.first):
-        ray.train.report(loss)
-        return
-    with tempfile.TemporaryDirectory(prefix="yolo-dist-") as folder:
-        torch.save(trainer.state(), Path(folder) / STATE_FILE)
-        ray.train.report(loss, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-
-def _restore(trainer: Trainer) -> None:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return
-    with checkpoint.as_directory() as folder:
-        content = (Path(folder) / STATE_FILE).read_bytes()
-    trainer.restore(torch.load(io.BytesIO(content), map_location=trainer.device, weights_only=True))
-    if trainer.workers.first:
-        say(f"going on after epoch {trainer.epoch} from the last checkpoint")
 
 
 @contextmanager

@@ -33,6 +33,25 @@ def is_new(network: Network) -> bool:
 
 
 @contextmanager
+def averaged_statistics(networks: Iterable[Network], workers: Workers) -> Iterator[None]:
+    """Networks with the mean of all workers' statistics, which each has of its own again afterwards."""
+    statistics = [tensor for network in networks for tensor in statistics_of(network)]
+    with _put_back(statistics):
+        workers.average_(statistics)
+        yield
+
+
+@contextmanager
+def _put_back(tensors: list[Tensor]) -> Iterator[None]:
+    before = [tensor.clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, earlier in zip(tensors, before, strict=True):
+            tensor.copy_(earlier)
+
+
+@contextmanager
 def settled_statistics(
     network: Network, batches: Iterable[Tensor], workers: Workers, kept: bool = False, frozen: Collection[int] = ()
 ) -> Iterator[None]:
@@ -46,12 +65,7 @@ def settled_statistics(
         frozen: layers that keep the statistics they have.
     """
     statistics = statistics_of(network, frozen)
-    before = [tensor.clone() for tensor in statistics]
-    reestimate_batchnorm(network, (images.to(workers.device) for images in batches), frozen)
-    workers.average_(statistics)
-    try:
+    with _put_back([] if kept else statistics):
+        reestimate_batchnorm(network, (images.to(workers.device) for images in batches), frozen)
+        workers.average_(statistics)
         yield
-    finally:
-        if not kept:
-            for tensor, earlier in zip(statistics, before, strict=True):
-                tensor.copy_(earlier)

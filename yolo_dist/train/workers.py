@@ -1,6 +1,7 @@
 """The worker group as a training function sees it: who am I, and sums and gathers over all."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +21,13 @@ class Workers:
         rank: this worker's number, from 0.
         size: how many there are.
         device: where this worker computes.
+        asked_to_stop: number of the signal by which the group is asked to end, or 0; only the first worker knows it.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    asked_to_stop: Callable[[], int] = lambda: 0
 
     @property
     def first(self) -> bool:
@@ -56,6 +59,11 @@ class Workers:
         parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def wait(self) -> None:
+        """Go on only when all workers have come here."""
+        if self.size > 1:
+            torch.distributed.barrier()
 
     def gather(self, items: list[Any]) -> list[list[Any]]:
         """Every worker's list, in the order of ranks."""
