@@ -22,6 +22,7 @@ from yolo_dist.inputs import Inputs, check
 from yolo_dist.model import build_model
 from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage
 from yolo_dist.report import build_report
+from yolo_dist.stage_tracking import run_identity, track_stage
 from yolo_dist.stages import (
     StageContext,
     collect,
@@ -111,6 +112,7 @@ def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, star
         evaluation=recipe.evaluation,
         cluster=recipe.cluster,
         tracking=recipe.tracking,
+        run_identity=run_identity(folder, recipe.tracking),
     )
     match stage:
         case TrainStage():
@@ -124,6 +126,7 @@ def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, star
     result = _publish(context, stage, key, began, target)
     remove(context.output)
     remove(context.checkpoints / context.name)
+    track_stage(context, stage.kind, stage.settings().model_dump(mode="json"), asdict(result), target)
     return result
 
 

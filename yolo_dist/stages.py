@@ -56,6 +56,7 @@ class StageContext:
         checkpoints: where Ray keeps checkpoints until the stage is published.
         name: identifies everything the stage depends on.
         max_detections: detections an image, as the dataset's protocol has it.
+        run_identity: tells trackers this run from others of its name.
     """
 
     run: str
@@ -71,6 +72,7 @@ class StageContext:
     evaluation: EvaluationConfig
     cluster: ClusterConfig
     tracking: TrackingConfig
+    run_identity: str = ""
 
     def evaluate_job(self, model: UPath) -> EvaluateJob:
         """Evaluate `model` on the validation split into this stage's output."""
@@ -93,6 +95,8 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         metrics=str(context.metrics),
         run=context.run,
         stage=context.stage,
+        run_identity=context.run_identity,
+        stage_identity=context.name,
         tracking=context.tracking,
     )
     train_on_workers(job, context.cluster, context.checkpoints, context.name)

@@ -27,7 +27,7 @@ from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.quantized import quantized_start
-from yolo_dist.train.tracking import Tracker, TrackingConfig, say
+from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, say
 from yolo_dist.train.workers import Workers
 
 STATE_FILE = "state.pt"
@@ -67,6 +67,7 @@ class TrainJob:
         tracking: trackers beside the run's metrics.
         metrics: URL of the run's `metrics.jsonl`.
         run, stage: names for trackers and progress.
+        run_identity, stage_identity: see `TrackedStage`.
     """
 
     start: EvaluateJob
@@ -75,6 +76,8 @@ class TrainJob:
     metrics: str
     run: str
     stage: str
+    run_identity: str = ""
+    stage_identity: str = ""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -167,8 +170,10 @@ def _accuracy_of(
 
 def _accuracies(metrics: Metrics) -> dict[str, Any]:
     """What a line of metrics.jsonl tells of an evaluation."""
+    classes = {name: {"map": own.map, "map50": own.map50} for name, own in metrics.per_class.items() if own.objects}
     sources = {name: {"map": own.map, "map50": own.map50} for name, own in metrics.sources.items()}
-    return {"map": metrics.map, "map50": metrics.map50} | ({"sources": sources} if sources else {})
+    accuracies = {"map": metrics.map, "map50": metrics.map50, "per_class": classes}
+    return accuracies | ({"sources": sources} if sources else {})
 
 
 def _evaluate(job: EvaluateJob, workers: Workers) -> None:
@@ -217,8 +222,15 @@ def _tracker(job: TrainJob, workers: Workers) -> Iterator[Tracker | None]:
     if not workers.first:
         yield None
         return
-    settings = job.config.model_dump(mode="json")
-    with Tracker(location(job.metrics), job.run, job.stage, job.tracking, settings) as tracker:
+    stage = TrackedStage(
+        location(job.metrics),
+        job.run,
+        job.stage,
+        run_identity=job.run_identity,
+        stage_identity=job.stage_identity,
+        settings=job.config.model_dump(mode="json"),
+    )
+    with Tracker(stage, job.tracking) as tracker:
         yield tracker
 
 
