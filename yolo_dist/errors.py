@@ -23,7 +23,8 @@ YoloDistError              the work failed: exit 1
 │       ├── LayerWouldVanish   layer, largest percent that works
 │       └── NotSparseEnough    predicted damage, how to train sparser or force
 ├── TrainError
-│   └── NonFiniteLoss          step, terms, what to change
+│   ├── NonFiniteLoss          step, terms, what to change
+│   └── OutOfMemory            worker, and the batch size that fits
 └── ProofError             masked and compact network disagree; nothing was written
 """
 
@@ -151,6 +152,10 @@ class TrainError(YoloDistError):
 
 class NonFiniteLoss(TrainError):
     """The loss became NaN or infinite; names the step and the terms."""
+
+
+class OutOfMemory(TrainError):
+    """A batch does not fit into a worker's memory; names one that does."""
 
 
 class ProofError(YoloDistError):

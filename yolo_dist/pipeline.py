@@ -30,6 +30,7 @@ from yolo_dist.stages import (
     prune_stage,
     quantize_stage,
     read_evaluation,
+    settings_used,
     train_stage,
 )
 from yolo_dist.storage import location, publish, remove
@@ -126,7 +127,7 @@ def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, star
     result = _publish(context, stage, key, began, target)
     remove(context.output)
     remove(context.checkpoints / context.name)
-    track_stage(context, stage.kind, stage.settings().model_dump(mode="json"), asdict(result), target)
+    track_stage(context, stage.kind, settings_used(stage.settings(), target), asdict(result), target)
     return result
 
 
@@ -139,7 +140,7 @@ def _publish(context: StageContext, stage: Stage, key: str, began: float, target
     else:
         bundle = replace(
             open_bundle(context.output / "bundle"),
-            stage={"id": stage.id, "kind": stage.kind, "config": stage.settings().model_dump(mode="json")},
+            stage={"id": stage.id, "kind": stage.kind, "config": settings_used(stage.settings(), context.output)},
             metrics={name: evaluation[name] for name in ("map", "map50")},
         )
         measured = _size_and_speed(bundle)

@@ -79,7 +79,7 @@ class Trainer:
         self.loader = Loader(
             shards,
             image_size,
-            config.batch_size,
+            config.images_a_batch,
             augment=config.augment,
             seed=config.seed,
             rank=self.workers.rank,
@@ -230,7 +230,7 @@ class Trainer:
 
     def _images_of(self, step: int) -> int:
         """Images in a global batch; the last of an epoch may be short."""
-        return min(self.config.batch_size, len(self.loader.shards) - step * self.config.batch_size)
+        return min(self.config.images_a_batch, len(self.loader.shards) - step * self.config.images_a_batch)
 
     def _images_of_group(self, group: int) -> int:
         first = group * self.config.accumulate

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
+from yolo_dist.train.batch_size import lack_of_memory_explained, settle_batch_size
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
@@ -104,6 +105,8 @@ def _train(job: TrainJob, workers: Workers) -> None:
         initialize(bundle.network, job.config.seed)
     train = open_images(job.train)
     network = quantized_start(bundle.network, job.config, partial(image_batches, train, bundle.image_size))
+    output = location(job.start.output)
+    job = replace(job, config=settle_batch_size(network, job.config, bundle.image_size, workers, output))
     trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads)
     _restore(trainer)
     with _tracker(job, workers) as tracker:
@@ -113,14 +116,15 @@ def _train(job: TrainJob, workers: Workers) -> None:
     evaluation = _accuracy_of(trainer, job.start, validation, autocast=False, last=True)
     if evaluation is None:
         return
-    bundle.followed_by(trainer.average.network.cpu()).save(location(job.start.output) / BUNDLE_FOLDER)
-    save_evaluation(evaluation, validation, location(job.start.output) / EVALUATION_FOLDER)
+    bundle.followed_by(trainer.average.network.cpu()).save(output / BUNDLE_FOLDER)
+    save_evaluation(evaluation, validation, output / EVALUATION_FOLDER)
 
 
 def _run_epochs(trainer: Trainer, job: TrainJob, validation: Images, tracker: Tracker | None) -> None:
     started, first = time.perf_counter(), trainer.epoch
     while not trainer.finished:
-        summary = trainer.run_epoch()
+        with lack_of_memory_explained(trainer.network, trainer.config, trainer.image_size, trainer.workers):
+            summary = trainer.run_epoch()
         line: dict[str, Any] = {"epoch": trainer.epoch, "epochs": job.config.epochs, **vars(summary)}
         line["step"] = trainer.epoch * trainer.optimizer_steps
         if job.config.evaluates_after(trainer.epoch - 1):
@@ -237,7 +241,8 @@ def _tracker(job: TrainJob, workers: Workers) -> Iterator[Tracker | None]:
 def _announce(trainer: Trainer, job: TrainJob) -> None:
     precision = "bfloat16" if trainer.autocast else "float32"
     say(
-        f"{job.stage}: {len(trainer.loader.shards)} images, batch {job.config.batch_size} × {job.config.accumulate}, "
+        f"{job.stage}: {len(trainer.loader.shards)} images, "
+        f"batch {job.config.images_a_batch} × {job.config.accumulate}, "
         f"{trainer.workers.size} worker(s) on {trainer.device.type}, {precision}, {trainer.schedule.steps} steps"
     )
     sparse = trainer.sparse
