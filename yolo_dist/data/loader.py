@@ -90,6 +90,7 @@ class Loader:
         world_size: number of workers.
         threads: that decode and augment in the background; 0 does it in the calling thread.
         shuffle: False keeps the order of the shards.
+        pinned: give batches in page-locked memory, from which a GPU takes them while it works.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Loader:
         world_size: int = 1,
         threads: int = 1,
         shuffle: bool = True,
+        pinned: bool = False,
     ) -> None:
         self.shards = shards
         self.image_size = image_size
@@ -114,6 +116,7 @@ class Loader:
         self.world_size = world_size
         self.threads = threads
         self.shuffle = shuffle
+        self.pinned = pinned
 
     @property
     def steps(self) -> int:
@@ -144,7 +147,7 @@ class Loader:
         batch = order.batch(step)
         own = share_of(len(batch), self.rank, self.world_size)
         epochs, pool = order.epochs(step)[own], order.pool(step)
-        return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
+        return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed, self.pinned)
 
     def _order(self, epoch: int) -> Order:
         if not isinstance(self.shards, Mixture):
@@ -216,8 +219,13 @@ class _Job:
     pool: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     augment: AugmentConfig | None = None
     seed: int = 0
+    pinned: bool = False
 
     def run(self) -> Batch:
+        batch = self._made()
+        return batch.pin_memory() if self.pinned else batch
+
+    def _made(self) -> Batch:
         pixels = np.empty((len(self.samples), self.size[1], self.size[0], 3), np.uint8)
         samples = [self.shards[int(number)] for number in self.samples]
         numbers, epochs = self.samples.tolist(), self.epochs.tolist()

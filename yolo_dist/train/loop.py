@@ -85,6 +85,7 @@ class Trainer:
             rank=self.workers.rank,
             world_size=self.workers.size,
             threads=threads,
+            pinned=self.device.type == "cuda",
         )
         self.optimizer_steps = math.ceil(self.loader.steps / config.accumulate)
         self.optimizer = build_optimizer(self.network, config.optimizer)
@@ -214,7 +215,9 @@ class Trainer:
         return loss.terms
 
     def _loss(self, batch: Batch, global_images: int, optimizer_step: int) -> Loss:
-        batch = batch.to(self.device, non_blocking=True)
+        size = (batch.images.shape[3], batch.images.shape[2])
+        matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
+        batch, matches = batch.to(self.device, non_blocking=True), [match.to(self.device) for match in matches]
         # a worker without a share of a short last batch still takes part in the group's messages, but learns nothing
         self.network.train(len(batch) > 0)
         if self.tracking is not None:
@@ -222,8 +225,6 @@ class Trainer:
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(pixels)
-        size = (pixels.shape[3], pixels.shape[2])
-        matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
         known = batch.known if len(batch) else None
         loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known)
         return loss if len(batch) else Loss(loss.total * 0, loss.terms * 0)
