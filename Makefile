@@ -42,6 +42,8 @@ bench: setup
 	$(VENV)/bin/python benchmarks/loader.py
 	$(VENV)/bin/python benchmarks/order.py
 	$(VENV)/bin/python benchmarks/training.py
+	$(VENV)/bin/python benchmarks/training_step.py
+	$(VENV)/bin/python benchmarks/tracking.py
 	$(VENV)/bin/python benchmarks/mixture.py
 	$(VENV)/bin/python benchmarks/convert.py
 	$(VENV)/bin/python benchmarks/object_store.py

@@ -47,12 +47,12 @@ ALONE, UNDER_RAY = "without Ray", "Ray Train, one worker"
 AUGMENT = AugmentConfig(mosaic=0)
 
 
-def make_config(autocast: bool, epochs: int = 1000) -> TrainConfig:
+def make_config(autocast: bool, epochs: int = 1000, batch: int = BATCH) -> TrainConfig:
     """A stage that only trains: no evaluation, no checkpoint before the end."""
     return TrainConfig(
         epochs=epochs,
-        batch_size=BATCH,
-        nominal_batch=BATCH,
+        batch_size=batch,
+        nominal_batch=batch,
         autocast=autocast,
         augment=AUGMENT,
         evaluate_every=0,
@@ -110,7 +110,7 @@ def compare_with_ray(shards: ShardSet, folder: Path, rounds: int, epochs: int) -
     for number in range(rounds):
         for name, workers in ((ALONE, 0), (UNDER_RAY, 1)):
             seconds[name] += epoch_seconds(
-                shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), epochs
+                shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), make_config(True, epochs)
             )
     ray.shutdown()
     rates = {name: IMAGES / median(values) for name, values in seconds.items()}
@@ -121,12 +121,14 @@ def compare_with_ray(shards: ShardSet, folder: Path, rounds: int, epochs: int) -
     return {"images_per_second_with_ray": rates, "ratio_of_ray_to_alone": round(ratio, 3)}
 
 
-def epoch_seconds(shards: ShardSet, folder: Path, name: str, cluster: ClusterConfig, epochs: int) -> list[float]:
+def epoch_seconds(
+    shards: ShardSet, folder: Path, name: str, cluster: ClusterConfig, config: TrainConfig
+) -> list[float]:
     """Seconds from epoch to epoch of a stage, the first left out."""
     metrics = folder / f"{name}.jsonl"
     evaluation = EvaluateJob(str(folder / "start"), str(shards.folder), str(folder / f"out-{name}"))
     checkpoints = location(folder / "checkpoints")
-    config, own = make_config(True, epochs), str(checkpoints / name)
+    own = str(checkpoints / name)
     job = TrainJob(evaluation, str(shards.folder), config, str(metrics), "benchmark", name, own)
     train_on_workers(job, cluster, checkpoints, name)
     ends = [json.loads(line)["seconds"] for line in metrics.read_text().splitlines()]

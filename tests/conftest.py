@@ -92,3 +92,18 @@ def mixture(mixture_folder: Path) -> "Mixture":
     from tiny_mixture import open_mixture
 
     return open_mixture(mixture_folder)
+
+
+@pytest.fixture
+def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The client of Weights & Biases with its folders inside the test's own: nobody's key, nobody's settings."""
+    import wandb
+
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    wandb.teardown()  # it reads its environment only once
+    yield tmp_path / "home"
+    wandb.teardown()

@@ -91,3 +91,12 @@ def test_a_network_that_is_quantised_in_another_way_than_a_stage_asks_for_is_ref
     ]
     with pytest.raises(QuantizationError, match=r"^the stage starts from a network that is quantised in another way"):
         run(recipe(folder, stages=stages))
+
+
+def test_the_record_of_a_stage_tells_the_batch_size_that_auto_came_to(folder: Path) -> None:
+    stages = [{"id": "base", "kind": "train", "epochs": 1, "batch_size": "auto", "nominal_batch": 8}]
+    run(recipe(folder, stages=stages))
+    stage = open_bundle(folder / "runs" / "tiny" / "stages" / "base").stage
+    assert stage is not None
+    assert stage["config"]["batch_size"] == 8
+    assert redone(run(recipe(folder, stages=stages))) == []

@@ -24,6 +24,7 @@ YoloDistError              the work failed: exit 1
 │       └── NotSparseEnough    predicted damage, how to train sparser or force
 ├── TrainError
 │   ├── NonFiniteLoss          step, terms, what to change
+│   ├── OutOfMemory            worker, and the batch size that fits
 │   └── Interrupted            by which signal, and that the same command goes on: exit 128 + its number
 └── ProofError             masked and compact network disagree; nothing was written
 """
@@ -166,6 +167,10 @@ class Interrupted(TrainError):
     def __init__(self, signal: int, place: str) -> None:
         super().__init__(f"stopped by {Signals(signal).name} {place}; the same command goes on from there")
         self.exit_code = 128 + signal
+
+
+class OutOfMemory(TrainError):
+    """A batch does not fit into a worker's memory; names one that does."""
 
 
 class ProofError(YoloDistError):

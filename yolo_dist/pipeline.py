@@ -23,6 +23,7 @@ from yolo_dist.inputs import Inputs, check
 from yolo_dist.model import build_model
 from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage, teacher_named_by
 from yolo_dist.report import build_report
+from yolo_dist.stage_tracking import run_identity, track_stage
 from yolo_dist.stages import (
     StageContext,
     collect,
@@ -30,12 +31,13 @@ from yolo_dist.stages import (
     prune_stage,
     quantize_stage,
     read_evaluation,
+    settings_used,
     train_stage,
 )
 from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.tracking import say
 
-RESULT_FORMAT = 3
+RESULT_FORMAT = 4
 """Counts up when a stage of the same configuration would give another result than before."""
 
 STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"
@@ -123,6 +125,7 @@ def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, star
         cluster=recipe.cluster,
         tracking=recipe.tracking,
         teacher=teacher,
+        run_identity=run_identity(folder, recipe.tracking),
     )
     match stage:
         case TrainStage():
@@ -136,6 +139,7 @@ def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, star
     result = _publish(context, stage, key, began, target)
     remove(context.output)
     remove(context.checkpoints / context.name)
+    track_stage(context, stage.kind, settings_used(stage.settings(), target), asdict(result), target)
     return result
 
 
@@ -148,7 +152,7 @@ def _publish(context: StageContext, stage: Stage, key: str, began: float, target
     else:
         bundle = replace(
             open_bundle(context.output / "bundle"),
-            stage={"id": stage.id, "kind": stage.kind, "config": stage.settings().model_dump(mode="json")},
+            stage={"id": stage.id, "kind": stage.kind, "config": settings_used(stage.settings(), context.output)},
             metrics={name: evaluation[name] for name in ("map", "map50")},
         )
         measured = _size_and_speed(bundle)

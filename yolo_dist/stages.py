@@ -15,6 +15,7 @@ from yolo_dist.compress.pruning.selection import Accuracy
 from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
 from yolo_dist.compress.quantization import QuantizeConfig, QuantizedNetwork, calibrate, quantize
 from yolo_dist.compress.quantization.noise import measure_noise
+from yolo_dist.config import Config
 from yolo_dist.darknet.shapes import count_macs
 from yolo_dist.data.loader import image_batches, images_of
 from yolo_dist.data.mixture import Images, Place, open_images
@@ -24,6 +25,7 @@ from yolo_dist.export.onnx import ExportConfig, export_onnx
 from yolo_dist.export.runtime import MODEL_FILE, load_exported, open_exported
 from yolo_dist.export.write import EXPORT_FILE, export_file
 from yolo_dist.storage import local_copy, publish, publish_folder, remove
+from yolo_dist.train.batch_size import noted_batch_size
 from yolo_dist.train.best import Keep
 from yolo_dist.train.calibration import calibration_losses
 from yolo_dist.train.cluster import ClusterConfig
@@ -58,6 +60,7 @@ class StageContext:
         name: identifies everything the stage depends on.
         max_detections: detections an image, as the dataset's protocol has it.
         teacher: URL of the bundle that teaches a distilled stage.
+        run_identity: tells trackers this run from others of its name.
     """
 
     run: str
@@ -74,6 +77,7 @@ class StageContext:
     cluster: ClusterConfig
     tracking: TrackingConfig
     teacher: UPath | None = None
+    run_identity: str = ""
 
     def evaluate_job(self, model: UPath) -> EvaluateJob:
         """Evaluate `model` on the validation split into this stage's output."""
@@ -97,6 +101,8 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         checkpoints=str(context.checkpoints / context.name),
         run=context.run,
         stage=context.stage,
+        run_identity=context.run_identity,
+        stage_identity=context.name,
         tracking=context.tracking,
         teacher=None if context.teacher is None else str(context.teacher),
     )
@@ -226,6 +232,12 @@ def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPat
         bundle.write(folder)
         (folder / PLAN_FILE).write_text(json.dumps(pruned.plan.as_json()))
         (folder / PROOF_FILE).write_text(str(pruned.proof))
+
+
+def settings_used(config: Config, output: UPath) -> dict[str, Any]:
+    """A stage's configuration as it was in the end, with the batch size that `auto` came to."""
+    batch_size = noted_batch_size(output)
+    return config.model_dump(mode="json") | ({} if batch_size is None else {"batch_size": batch_size})
 
 
 def read_evaluation(output: UPath) -> dict[str, Any]:

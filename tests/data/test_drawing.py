@@ -1,5 +1,6 @@
 """Drawn boxes and contact sheets."""
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from made_datasets import boxes_of, scenes
 from upath import UPath
 
-from yolo_dist.data.drawing import class_colour, draw_boxes
+from yolo_dist.data.drawing import class_colour, draw_boxes, outline
 from yolo_dist.data.image import decode_image
 from yolo_dist.data.manifest import Manifest
 from yolo_dist.data.preview import contact_sheet, encode_png
@@ -75,3 +76,19 @@ def test_an_empty_split_cannot_be_shown() -> None:
     )
     with pytest.raises(DataError, match="holds no image"):
         contact_sheet(ShardSet(UPath("/nowhere"), empty))
+
+
+def test_an_outline_is_white_with_a_black_rim_and_is_seen_around_a_box_in_its_place() -> None:
+    image = np.full((100, 120, 3), 90, np.uint8)
+    boxes = boxes_of((30, 40, 90, 90))
+    outlined = outline(image, boxes.xyxy)
+    both = draw_boxes(outlined, boxes.xyxy, boxes.labels, NAMES)
+    grey, black, white = (90,) * 3, (0,) * 3, (255,) * 3
+    assert colours_along(outlined[60, 15:45]) == [grey, black, white, black, grey]
+    assert colours_along(both[60, 15:45]) == [grey, black, white, class_colour(0), white, black, grey]
+    assert (image == 90).all()
+
+
+def colours_along(row: np.ndarray) -> list[tuple[int, ...]]:
+    """The colours of a row of pixels, one after the other, runs as one."""
+    return [colour for colour, _ in groupby(tuple(pixel) for pixel in row.tolist())]

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -93,6 +94,7 @@ class Loader:
         threads: that decode and augment in the background; 0 does it in the calling thread.
         shuffle: False keeps the order of the shards.
         factors: how often an epoch shows each image, float64 [images], see `balanced_order`; None shows each once.
+        pinned: give batches in page-locked memory, from which a GPU takes them while it works.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Loader:
         threads: int = 1,
         shuffle: bool = True,
         factors: NDArray[np.float64] | None = None,
+        pinned: bool = False,
     ) -> None:
         self.shards = shards
         self.image_size = image_size
@@ -119,6 +122,7 @@ class Loader:
         self.threads = threads
         self.shuffle = shuffle
         self.factors = factors
+        self.pinned = pinned
 
     @cached_property
     def samples(self) -> int:
@@ -154,7 +158,7 @@ class Loader:
         batch = order.batch(step)
         own = share_of(len(batch), self.rank, self.world_size)
         epochs, pool = order.epochs(step)[own], order.pool(step)
-        return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed)
+        return _Job(self.shards, batch[own], size, epochs, pool, self.augment, self.seed, self.pinned)
 
     def _order(self, epoch: int) -> Order:
         if self.factors is not None:
@@ -190,7 +194,21 @@ def image_batches(shards: Images, image_size: tuple[int, int], count: int) -> It
     Returns:
         float [n, 3, H, W] in 0..1; the n add up to `count`, or to all there are.
     """
-    batches = Loader(shards, image_size, max(1, min(count, FEW)), shuffle=False).batches(0)
+    return _images(Loader(shards, image_size, max(1, min(count, FEW)), shuffle=False).batches(0), count)
+
+
+def training_image_batches(loader: Loader, count: int) -> Iterator[torch.Tensor]:
+    """The first images of a loader's first epoch, augmented, the same whichever worker asks, a few at a time.
+
+    Returns:
+        float [n, 3, H, W] in 0..1; the n add up to `count`, or to all that an epoch shows.
+    """
+    whole = copy(loader)
+    whole.rank, whole.world_size, whole.batch_size = 0, 1, max(1, min(count, FEW))
+    return _images(whole.batches(0), count)
+
+
+def _images(batches: Iterator[Batch], count: int) -> Iterator[torch.Tensor]:
     for batch in islice(batches, -(-count // FEW)):
         images = batch.images[:count].float().div_(255)
         count -= len(images)
@@ -228,8 +246,13 @@ class _Job:
     pool: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     augment: AugmentConfig | None = None
     seed: int = 0
+    pinned: bool = False
 
     def run(self) -> Batch:
+        batch = self._made()
+        return batch.pin_memory() if self.pinned else batch
+
+    def _made(self) -> Batch:
         pixels = np.empty((len(self.samples), self.size[1], self.size[0], 3), np.uint8)
         samples = [self.shards[int(number)] for number in self.samples]
         numbers, epochs = self.samples.tolist(), self.epochs.tolist()

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: its metrics as JSON, and a few images with the detections drawn on them."""
+"""What an evaluation leaves behind: its metrics as JSON, and a few images with true and detected boxes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from upath import UPath
 
-from yolo_dist.data.drawing import draw_boxes
+from yolo_dist.data.drawing import draw_boxes, outline
 from yolo_dist.data.image import decode_image
 from yolo_dist.data.mixture import Images, first_of_each
 from yolo_dist.evaluate.evaluator import Evaluation
@@ -30,7 +30,7 @@ def _draw_samples(evaluation: Evaluation, shards: Images, folder: Path) -> None:
         sample, detections = shards[number], evaluation.detections[number]
         shown = detections.scores >= SHOWN_SCORE
         image = draw_boxes(
-            decode_image(sample.image, source=sample.image_id),
+            outline(decode_image(sample.image, source=sample.image_id), sample.boxes.xyxy),
             detections.xyxy[shown],
             detections.labels[shown],
             shards.classes,

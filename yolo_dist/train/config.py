@@ -44,8 +44,9 @@ class TrainConfig(Config):
 
     epochs: AtLeastOne = 100
     """Passes over the training split."""
-    batch_size: AtLeastOne = 16
-    """Images in a global batch, divided among the workers."""
+    batch_size: AtLeastOne | Literal["auto"] = 16
+    """Images in a global batch, divided among the workers; `auto` is the largest power of two, up to `nominal_batch`,
+    that fits into memory."""
     nominal_batch: AtLeastOne = 64
     """Images in an optimizer step; smaller batches are accumulated up to it."""
     seed: Annotated[int, Ge(0)] = 0
@@ -70,7 +71,7 @@ class TrainConfig(Config):
     """Which network the stage gives: after its `last` epoch, as by default, or with the `best` mAP of all evaluations.
     Where it is said and they differ, the other lies beside it."""
     statistics_images: Annotated[int, Ge(0)] = 64
-    """Training images on which the averaged network's batch-norm statistics are measured anew whenever it is evaluated;
+    """Training images, augmented, on which the averaged network's batch-norm statistics are measured anew whenever it is evaluated;
     0 takes the running ones."""
     checkpoint_every: Annotated[
         Annotated[AtLeastOne, Tag("epochs")] | Annotated[CheckpointEvery, Tag("block")], Discriminator(_kind_of_every)
@@ -110,9 +111,16 @@ class TrainConfig(Config):
         return self
 
     @property
+    def images_a_batch(self) -> int:
+        """`batch_size` once it is a number."""
+        if self.batch_size == "auto":
+            raise ValueError("batch_size: auto is settled first, by settle_batch_size")
+        return self.batch_size
+
+    @property
     def accumulate(self) -> int:
         """Global batches in an optimizer step."""
-        return max(1, round(self.nominal_batch / self.batch_size))
+        return max(1, round(self.nominal_batch / self.images_a_batch))
 
     def evaluates_after(self, epoch: int) -> bool:
         """Whether the network is evaluated after epoch `epoch` (from 0), which is not the last."""

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network
-from yolo_dist.data.loader import Batch, Loader, image_batches
+from yolo_dist.data.loader import Batch, Loader, training_image_batches
 from yolo_dist.data.mixture import Images
 from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.train.best import BestNetwork
@@ -91,13 +91,14 @@ class Trainer:
         self.loader = Loader(
             shards,
             image_size,
-            config.batch_size,
+            config.images_a_batch,
             augment=config.augment,
             seed=config.seed,
             rank=self.workers.rank,
             world_size=self.workers.size,
             threads=threads,
             factors=sampling_factors(shards, config),
+            pinned=self.device.type == "cuda",
         )
         self.optimizer_steps = math.ceil(self.loader.steps / config.accumulate)
         self.optimizer = build_optimizer(self.network, config.optimizer)
@@ -166,7 +167,7 @@ class Trainer:
         if images == 0 or isinstance(network, QuantizedNetwork):
             yield network
             return
-        batches = image_batches(self.loader.shards, self.image_size, images)
+        batches = training_image_batches(self.loader, images)
         with settled_statistics(network, batches, self.workers, kept=last, frozen=self.frozen.layers):
             yield network
 
@@ -265,7 +266,9 @@ class Trainer:
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` asks all other kinds of devices too
 
     def _loss(self, batch: Batch, global_images: int, optimizer_step: int) -> Loss:
-        batch = batch.to(self.device, non_blocking=True)
+        size = (batch.images.shape[3], batch.images.shape[2])
+        matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
+        batch, matches = batch.to(self.device, non_blocking=True), [match.to(self.device) for match in matches]
         # a worker without a share of a short last batch still takes part in the group's messages, but learns nothing
         self.network.train(len(batch) > 0)
         if self.tracking is not None:
@@ -274,8 +277,6 @@ class Trainer:
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(pixels)
-        size = (pixels.shape[3], pixels.shape[2])
-        matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
         known = batch.known if len(batch) else None
         loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known)
         if self.distillation is not None:
@@ -284,7 +285,7 @@ class Trainer:
 
     def _images_of(self, step: int) -> int:
         """Images in a global batch; the last of an epoch may be short."""
-        return min(self.config.batch_size, self.loader.samples - step * self.config.batch_size)
+        return min(self.config.images_a_batch, self.loader.samples - step * self.config.images_a_batch)
 
     def _images_of_group(self, group: int) -> int:
         first = group * self.config.accumulate

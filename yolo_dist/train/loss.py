@@ -92,8 +92,8 @@ class DetectionLoss:
             iou_share: how much of an objectness target is the predicted box's IoU, 0 to 1; the rest is 1.
             known: which classes each image's source labels, bool [B, classes]; None for all of them.
         """
-        counts = torch.tensor([len(match) for match in matches], dtype=torch.float32, device=outputs[0].device)
-        counts = self.sum_over_workers(counts).clamp(min=1)
+        counts = torch.tensor([len(match) for match in matches], dtype=torch.float32)
+        counts = self.sum_over_workers(counts.to(outputs[0].device, non_blocking=True)).clamp(min=1)
         terms = torch.stack(
             [
                 self._head(head, output.float(), match, count, global_images, iou_share, known)
@@ -119,7 +119,7 @@ class DetectionLoss:
             column, row = match.cell.unbind(1)
             place = (match.image, match.anchor, row, column)
             rows = output[place]
-            anchors = torch.as_tensor(head.anchors, dtype=rows.dtype, device=rows.device)[match.anchor]
+            anchors = head.anchors.to(rows, non_blocking=True)[match.anchor]
             overlap = self.iou(head.decode_boxes(rows[:, :4], anchors, match.cell), match.boxes)
             box = (1 - overlap).sum() / count
             certainty = (1 - iou_share) + iou_share * overlap.detach().clamp(min=0)

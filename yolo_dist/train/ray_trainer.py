@@ -19,6 +19,7 @@ from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
+from yolo_dist.train.batch_size import lack_of_memory_explained, settle_batch_size
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.distilled import Teacher, teacher_of
@@ -27,7 +28,7 @@ from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss_guard import REMEDY
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.resuming import Resuming
-from yolo_dist.train.tracking import Tracker, TrackingConfig, say
+from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, say
 from yolo_dist.train.workers import Workers
 
 BUNDLE_FOLDER, EVALUATION_FOLDER, FAILURES_FOLDER = "bundle", "evaluation", "failures"
@@ -66,6 +67,7 @@ class TrainJob:
         tracking: trackers beside the run's metrics.
         metrics: URL of the run's `metrics.jsonl`.
         run, stage: names for trackers and progress.
+        run_identity, stage_identity: see `TrackedStage`.
         teacher: URL of the teacher's bundle, of a distilled stage.
         checkpoints: path or URL of the stage's checkpoints, which all workers reach.
     """
@@ -77,6 +79,8 @@ class TrainJob:
     run: str
     stage: str
     checkpoints: str
+    run_identity: str = ""
+    stage_identity: str = ""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     teacher: str | None = None
 
@@ -106,6 +110,8 @@ def _train(job: TrainJob, workers: Workers) -> None:
         initialize(bundle.network, job.config.seed)
     train = open_images(job.train)
     network = quantized_start(bundle.network, job.config, partial(image_batches, train, bundle.image_size))
+    output = location(job.start.output)
+    job = replace(job, config=settle_batch_size(network, job.config, bundle.image_size, workers, output))
     teacher = _teacher(job, bundle)
     trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads, teacher)
     resuming = Resuming(trainer, location(job.checkpoints))
@@ -120,7 +126,6 @@ def _train(job: TrainJob, workers: Workers) -> None:
         evaluation = _evaluated(kept.network, trainer, job.start, validation, autocast=False)
     if evaluation is None:
         return
-    output = location(job.start.output)
     if other is not None:
         found = f"best mAP {trainer.best.map:.3f} after epoch {trainer.best.epoch} of {trainer.epoch}"
         say(f"{job.stage}: {found}; the bundle is the {kept.name} network, the {other.name} one lies in {other.name}/")
@@ -142,7 +147,8 @@ def _run_epochs(
     trainer: Trainer, job: TrainJob, validation: Images, tracker: Tracker | None, resuming: Resuming
 ) -> None:
     while not trainer.finished:
-        summary = trainer.run_epoch(resuming.after_step)
+        with lack_of_memory_explained(trainer.network, trainer.config, trainer.image_size, trainer.workers):
+            summary = trainer.run_epoch(resuming.after_step)
         line: dict[str, Any] = {"epoch": trainer.epoch, "epochs": job.config.epochs, **vars(summary)}
         line["step"] = trainer.epoch * trainer.optimizer_steps
         if job.config.evaluates_after(trainer.epoch - 1):
@@ -200,8 +206,10 @@ def _evaluated(
 
 def _accuracies(metrics: Metrics) -> dict[str, Any]:
     """What a line of metrics.jsonl tells of an evaluation."""
+    classes = {name: {"map": own.map, "map50": own.map50} for name, own in metrics.per_class.items() if own.objects}
     sources = {name: {"map": own.map, "map50": own.map50} for name, own in metrics.sources.items()}
-    return {"map": metrics.map, "map50": metrics.map50} | ({"sources": sources} if sources else {})
+    accuracies = {"map": metrics.map, "map50": metrics.map50, "per_class": classes}
+    return accuracies | ({"sources": sources} if sources else {})
 
 
 def _evaluate(job: EvaluateJob, workers: Workers) -> None:
@@ -228,15 +236,23 @@ def _tracker(job: TrainJob, workers: Workers) -> Iterator[Tracker | None]:
     if not workers.first:
         yield None
         return
-    settings = job.config.model_dump(mode="json")
-    with Tracker(location(job.metrics), job.run, job.stage, job.tracking, settings) as tracker:
+    stage = TrackedStage(
+        location(job.metrics),
+        job.run,
+        job.stage,
+        run_identity=job.run_identity,
+        stage_identity=job.stage_identity,
+        settings=job.config.model_dump(mode="json"),
+    )
+    with Tracker(stage, job.tracking) as tracker:
         yield tracker
 
 
 def _announce(trainer: Trainer, job: TrainJob) -> None:
     precision = "bfloat16" if trainer.autocast else "float32"
     say(
-        f"{job.stage}: {trainer.loader.samples} images, batch {job.config.batch_size} × {job.config.accumulate}, "
+        f"{job.stage}: {trainer.loader.samples} images, "
+        f"batch {job.config.images_a_batch} × {job.config.accumulate}, "
         f"{trainer.workers.size} worker(s) on {trainer.device.type}, {precision}, {trainer.schedule.steps} steps"
     )
     if trainer.frozen.layers:

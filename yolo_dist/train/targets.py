@@ -1,7 +1,7 @@
 """Which anchors of which cells answer for which boxes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class Matches:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def to(self, device: torch.device) -> "Matches":
+        """The matches on a device, which nothing waits for."""
+        return Matches(*(getattr(self, one.name).to(device, non_blocking=True) for one in fields(self)))
+
 
 def assign(head: Head, grid: tuple[int, int], boxes: Tensor, labels: Tensor, image_index: Tensor) -> Matches:
     """Match every box with every anchor of a head whose wh-IoU with it exceeds 0.20.
@@ -62,7 +66,11 @@ def size_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
 def assign_all(
     heads: Sequence[Head], image_size: tuple[int, int], boxes: Tensor, labels: Tensor, image_index: Tensor
 ) -> list[Matches]:
-    """`assign` for every head; `image_size` is the input's (width, height) in pixels."""
+    """`assign` for every head; `image_size` is the input's (width, height) in pixels.
+
+    On the CPU, where the boxes come from: how many matches there are is known only once they are found, and a GPU would
+    have to be waited for.
+    """
     return [
         assign(head, (image_size[0] // head.stride, image_size[1] // head.stride), boxes, labels, image_index)
         for head in heads

@@ -1,33 +1,18 @@
-"""Tracking: metrics.jsonl, the line a person reads, Weights & Biases without a network."""
+"""Tracking: metrics.jsonl and the line a person reads."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import wandb
+from tracked import GAUGE, epoch, tracked
 from upath import UPath
 
-from yolo_dist.compress.sparsity import measure_sparsity
-from yolo_dist.train.tracking import Tracker, TrackingConfig, WandbConfig, describe, read_metrics
-
-
-def epoch(number: int, **more: Any) -> dict[str, Any]:
-    return {
-        "epoch": number,
-        "epochs": 20,
-        "step": number * 10,
-        "loss": {"box": 1.0, "objectness": 2.0, "class": 0.5, "total": 3.5},
-        "learning_rate": 0.01,
-        "images_per_second": 41.6,
-        "seconds": 12.0,
-        "seconds_left": 75.4,
-    } | more
+from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, describe, read_metrics
 
 
 def tracker(path: Path, stage: str, config: TrackingConfig | None = None) -> Tracker:
-    return Tracker(UPath(path / "metrics.jsonl"), "run", stage, config or TrackingConfig(), {"epochs": 20})
+    return Tracker(tracked(path, stage), config or TrackingConfig())
 
 
 def logged(path: Path) -> list[tuple[str, int, float]]:
@@ -77,12 +62,9 @@ def test_there_are_no_metrics_where_nothing_ran(tmp_path: Path) -> None:
 
 def test_metrics_go_to_object_stores_too() -> None:
     metrics = UPath("memory://tracking/run/metrics.jsonl")
-    with Tracker(metrics, "run", "base", TrackingConfig(), {}) as base:
+    with Tracker(TrackedStage(metrics, "run", "base"), TrackingConfig()) as base:
         base.log(epoch(1))
     assert read_metrics(metrics) == [{"stage": "base", **epoch(1)}]
-
-
-GAUGE = measure_sparsity({0: np.array([1.0, 1.0, 1.0, 0.0], np.float32)}).as_json()
 
 
 @pytest.mark.parametrize(
@@ -111,26 +93,3 @@ def test_the_person_who_watches_sees_each_epoch(tmp_path: Path, capsys: pytest.C
     with tracker(tmp_path, "base") as base:
         base.log(epoch(3))
     assert capsys.readouterr().out == describe("base", epoch(3)) + "\n"
-
-
-def test_an_offline_run_lies_beside_the_metrics_and_needs_no_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    config = TrackingConfig(wandb=WandbConfig(project="tests", mode="offline"))
-    with tracker(tmp_path, "base", config) as base:
-        base.log(epoch(1, gauge=GAUGE))
-    wandb.teardown()  # its own process has written everything once it is gone
-    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-run-base.wandb")
-    content = run.read_bytes()
-    assert b"loss/objectness" in content
-    assert b"gauge/prunable" in content
-    assert logged(tmp_path) == [("base", 1, 0.01)]
-
-
-def test_a_disabled_run_writes_nothing(tmp_path: Path) -> None:
-    with tracker(tmp_path, "base", TrackingConfig(wandb=WandbConfig(mode="disabled"))) as base:
-        base.log(epoch(1))
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -1,0 +1,185 @@
+"""Where the time of a training step goes, and what a second worker is worth.
+
+yolov3-tiny at 416 px, batch 16, one computing thread a worker and one that decodes ahead, sparse training, mosaic.
+Phases are timed from outside: the functions that a step calls are wrapped with a clock. Twice, by the clock on the wall
+and by the processor time of the computing thread: other programs cost only the first, waiting costs nothing in the
+second. Goals: outside the network's forward and backward pass at most a tenth, two workers on two cores at least 1.6
+times one.
+
+Run: python benchmarks/training_step.py
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+
+import ray
+import torch
+from generated import SIZE, make_network, make_shards
+from measure import publish_result
+from training import epoch_seconds, make_config
+
+from yolo_dist.bundle import Bundle
+from yolo_dist.compress.sparsity import SparsityConfig
+from yolo_dist.data.augment import AugmentConfig
+from yolo_dist.data.loader import Batch
+from yolo_dist.data.scenes import CLASSES
+from yolo_dist.data.shards import ShardSet
+from yolo_dist.freed_memory import keep_freed_memory
+from yolo_dist.train import loop
+from yolo_dist.train.cluster import ClusterConfig
+from yolo_dist.train.loop import Trainer
+from yolo_dist.train.sparse import SparseTraining
+from yolo_dist.train.workers import bfloat16_is_fast, use_threads
+
+BATCH, IMAGES = 16, 64
+NETWORK = ("forward", "backward")
+STEP = "whole step"
+
+
+class Phases:
+    """Clocks around functions: seconds a step on the wall, and of this thread's processor time, by phase."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, list[float]]] = []
+        self.now: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def around(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed as a phase."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            wall, own = time.perf_counter(), time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent = self.now[phase]
+                spent[0] += time.perf_counter() - wall
+                spent[1] += time.thread_time() - own
+
+        return timed
+
+    def step_ends(self) -> None:
+        """What follows belongs to the next step."""
+        self.steps.append(dict(self.now))
+        self.now.clear()
+
+    def table(self, clock: int, warm_up: int) -> dict[str, float]:
+        """Median seconds a step by phase; `rest` is what no clock was around."""
+        counted = self.steps[warm_up:]
+        names = [name for name in counted[0] if name != STEP]
+        phases = {name: median(step[name][clock] for step in counted) for name in names}
+        rest = median(
+            step[STEP][clock] - sum(step[name][clock] for name in names if name != "waiting for data")
+            for step in counted
+        )
+        return phases | {"rest": rest}
+
+
+def steps_of(trainer: Trainer, epochs: int) -> Phases:
+    """Train, with a clock around everything that a step calls."""
+    phases = Phases()
+    step, batches = trainer._train_batch, trainer._batches
+
+    def waited() -> Iterator[Batch]:
+        following = phases.around("waiting for data", lambda source: next(source, None))
+        source = batches()
+        while (batch := following(source)) is not None:
+            yield batch
+
+    def counted(number: int, batch: Batch) -> torch.Tensor:
+        terms: torch.Tensor = phases.around(STEP, step)(number, batch)
+        phases.step_ends()
+        return terms
+
+    assert trainer.sparse is not None
+    places: list[tuple[Any, str, str]] = [
+        (Batch, "to", "to device"),
+        (loop, "assign_all", "target assignment"),
+        (trainer.network, "forward", "forward"),
+        (trainer, "loss", "loss"),
+        (torch.Tensor, "backward", "backward"),
+        (SparseTraining, "before_step", "penalty"),
+        (trainer.optimizer, "step", "optimizer"),
+        (trainer.optimizer, "zero_grad", "optimizer"),
+        (trainer.average, "update", "average"),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
+    for owner, name, phase in places:
+        setattr(owner, name, phases.around(phase, getattr(owner, name)))
+    vars(trainer).update(_train_batch=counted, _batches=waited)
+    try:
+        for _ in range(epochs):
+            trainer.run_epoch()
+    finally:
+        for owner, name, function in before:
+            setattr(owner, name, function)
+    return phases
+
+
+def shares(shards: ShardSet, epochs: int) -> dict[str, Any]:
+    """Seconds and shares of a step by phase, by both clocks."""
+    config = make_config(True, batch=BATCH).model_copy(
+        update={"sparsity": SparsityConfig(factor=1e-4), "augment": AugmentConfig()}
+    )
+    phases = steps_of(Trainer(make_network(), shards, config, SIZE), epochs)
+    found: dict[str, Any] = {}
+    for clock, name in enumerate(("wall", "thread")):
+        table = phases.table(clock, warm_up=2)
+        total = sum(table.values())
+        outside = 1 - sum(table[phase] for phase in NETWORK) / total
+        print(f"a step by the {name} clock: {total:.3f} s, outside forward and backward {outside:.1%}")
+        for phase, seconds in sorted(table.items(), key=lambda item: -item[1]):
+            print(f"  {phase:18} {seconds * 1e3:8.1f} ms  {seconds / total:6.1%}")
+        found[name] = {
+            "outside_the_network": round(outside, 4),
+            "milliseconds": {phase: round(seconds * 1e3, 2) for phase, seconds in table.items()},
+        }
+    return found
+
+
+def second_worker(shards: ShardSet, folder: Path, rounds: int, epochs: int) -> dict[str, Any]:
+    """Images a second of one and of two workers of one thread each, in turn, on the same global batches."""
+    Bundle(make_network(), CLASSES, SIZE).save(folder / "start")
+    config = make_config(True, epochs, BATCH)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(rounds):
+        for workers, measured in seconds.items():
+            measured += epoch_seconds(shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), config)
+    ray.shutdown()
+    rates = {workers: round(IMAGES / median(measured), 2) for workers, measured in seconds.items()}
+    ratio = round(rates[2] / rates[1], 2)
+    print(f"one worker {rates[1]} images/s, two {rates[2]} images/s: {ratio} ×")
+    return {"images_per_second_by_workers": rates, "ratio_of_two_workers_to_one": ratio}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=4, help="of four steps, the first two steps not counted")
+    parser.add_argument("--rounds", type=int, default=3, help="of one and two workers; 0 leaves them out")
+    parser.add_argument("--no-result", action="store_true", help="print only, for a try")
+    arguments = parser.parse_args()
+    use_threads(1)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards = make_shards(folder / "scenes", IMAGES)
+        found = {"step": shares(shards, arguments.epochs)}
+        if arguments.rounds:
+            found |= second_worker(shards, folder, arguments.rounds, epochs=4)
+    if arguments.no_result:
+        return
+    what = "yolov3-tiny, 416 px, batch 16, sparse, mosaic, one computing thread, one loader thread"
+    content = {"what": what, "bfloat16_instructions": bfloat16_is_fast(torch.device("cpu")), **found}
+    print(f"written to {publish_result('training_step', content)}")
+
+
+if __name__ == "__main__":
+    main()

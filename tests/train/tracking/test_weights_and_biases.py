@@ -1,0 +1,188 @@
+"""Weights & Biases: the real client, without a network, and what it wrote read back."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import wandb
+from tracked import GAUGE, epoch, outcome, tracked
+from wandb_log import artifacts, history, runs, summary
+
+from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, WandbConfig, read_metrics, track_outcome
+from yolo_dist.train.tracking import weights_and_biases as module
+
+pytestmark = pytest.mark.usefixtures("wandb_home")
+
+KEY = "5ec2e7" * 7
+OFFLINE = TrackingConfig(wandb=WandbConfig(project="tests", mode="offline"))
+ONLINE = TrackingConfig(wandb=WandbConfig(project="tests", mode="online"))
+
+
+def track(stage: TrackedStage, config: TrackingConfig, *lines: dict[str, Any]) -> None:
+    with Tracker(stage, config) as tracker:
+        for line in lines:
+            tracker.log(line)
+
+
+def test_an_epoch_arrives_with_every_number_and_the_histogram(tmp_path: Path) -> None:
+    accuracies = {"map": 0.25, "map50": 0.5, "per_class": {"cat": {"map": 0.2, "map50": 0.4}}}
+    track(tracked(tmp_path), OFFLINE, epoch(1), epoch(2, gauge=GAUGE, **accuracies))
+    first, second = history(tmp_path)
+    assert (first["loss/box"], first["loss/objectness"], first["loss/class"], first["loss/total"]) == (1, 2, 0.5, 3.5)
+    assert (first["learning_rate"], first["_step"], second["_step"]) == (0.01, 1, 2)
+    assert (second["map50"], second["per_class/cat/map50"], second["gauge/prunable"]) == (0.5, 0.4, 0.25)
+    assert second["gauge/histogram/_type"] == "histogram"
+    assert second["gauge/histogram/values"] == GAUGE["histogram"]["counts"]
+    assert second["gauge/histogram/bins"] == pytest.approx(GAUGE["histogram"]["edges"])
+
+
+def test_a_run_is_known_by_project_group_kind_and_configuration(tmp_path: Path) -> None:
+    track(
+        tracked(tmp_path, "small", kind="prune", run_identity="a1", settings={"optimizer": {"momentum": 0.9}}), OFFLINE
+    )
+    (run,) = runs(tmp_path)
+    assert (run.project, run.run_group, run.job_type, run.display_name) == ("tests", "run-a1", "prune", "run/small")
+    assert {item.key: json.loads(item.value_json) for item in run.config.update}["optimizer"] == {"momentum": 0.9}
+
+
+def test_a_stage_that_goes_on_and_its_outcome_are_one_run(tmp_path: Path) -> None:
+    stage = tracked(tmp_path, run_identity="a1", stage_identity="b2")
+    track(stage, OFFLINE, epoch(1))
+    track(stage, OFFLINE, epoch(2))
+    track_outcome(stage, OFFLINE, outcome(tmp_path / "stage"))
+    assert [run.run_id for run in runs(tmp_path)] == [stage.identity] * 3
+
+
+@pytest.mark.parametrize("other", [{"run_identity": "c3"}, {"stage_identity": "d4"}, {"stage": "tuned"}])
+def test_another_run_stage_or_setting_is_another_run(tmp_path: Path, other: dict[str, Any]) -> None:
+    usual = {"run_identity": "a1", "stage_identity": "b2"}
+    assert tracked(tmp_path, **usual).identity == tracked(tmp_path / "moved", **usual).identity
+    assert tracked(tmp_path, **usual).identity != tracked(tmp_path, **usual | other).identity
+
+
+def test_an_outcome_brings_numbers_images_and_the_bundle(tmp_path: Path) -> None:
+    track_outcome(tracked(tmp_path, kind="prune"), OFFLINE, outcome(tmp_path / "stage"))
+    assert {name: summary(tmp_path)[name] for name in ("result/map50", "before/map50", "proof/macs/after")} == {
+        "result/map50": 0.75,
+        "before/map50": 0.5,
+        "proof/macs/after": 1e6,
+    }
+    (row,) = history(tmp_path)
+    assert (row["validation/_type"], row["validation/captions"]) == ("images/separated", ["000"])
+    assert (row["validation/width"], row["validation/height"]) == (4, 6)
+    (artifact,) = artifacts(tmp_path)
+    assert (artifact.name, artifact.type) == ("run-base", "model")
+    assert {entry.path: entry.local_path for entry in artifact.manifest.contents} == {
+        name: str(tmp_path / "stage" / name) for name in ("bundle.json", "model.cfg")
+    }
+    assert json.loads(artifact.metadata)["url"] == str(tmp_path / "stage")
+
+
+def test_files_that_will_be_gone_are_copied(tmp_path: Path) -> None:
+    made = replace(outcome(tmp_path / "temporary"), lasting=False)
+    track_outcome(tracked(tmp_path), OFFLINE, made)
+    (artifact,) = artifacts(tmp_path)
+    copies = [Path(entry.local_path) for entry in artifact.manifest.contents]
+    assert {path.read_text() for path in copies} == {"[net]\n", "{}"}
+    assert not any(path.is_relative_to(tmp_path / "temporary") for path in copies)
+
+
+def test_without_a_key_an_online_run_is_an_offline_one_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    track(tracked(tmp_path), ONLINE, epoch(1))
+    assert [row["learning_rate"] for row in history(tmp_path)] == [0.01]
+    printed = capfd.readouterr()
+    first, *_ = printed.out.splitlines()
+    assert first == (
+        "base: Weights & Biases goes on offline: no key (set WANDB_API_KEY where the first worker runs); "
+        "`wandb sync` uploads it later"
+    )
+    assert printed.err == ""
+
+
+@pytest.fixture
+def refusing_server() -> Iterator[str]:
+    """A server on this machine that wants nobody's key; its URL."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("server", ["unreachable", "refusing"])
+def test_without_a_server_that_takes_it_an_online_run_is_an_offline_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    refusing_server: str,
+    server: str,
+) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", 1.0)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", refusing_server if server == "refusing" else "http://127.0.0.1:9")
+    started = time.monotonic()
+    track(tracked(tmp_path), ONLINE, epoch(1))
+    assert time.monotonic() - started < 20
+    assert [row["learning_rate"] for row in history(tmp_path)] == [0.01]
+    printed = capfd.readouterr()
+    first, second = printed.out.splitlines()
+    assert first.startswith("base: Weights & Biases goes on offline: ")
+    assert second.startswith("base  epoch 1/20")
+    assert KEY not in printed.out + printed.err
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+def test_the_key_is_in_nothing_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    track(tracked(tmp_path), OFFLINE, epoch(1))
+    track_outcome(tracked(tmp_path), OFFLINE, outcome(tmp_path / "stage"))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 5
+    assert [path for path in written if KEY.encode() in path.read_bytes()] == []
+
+
+def test_an_error_inside_the_client_does_not_end_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("planted\nsecond line")
+
+    with Tracker(tracked(tmp_path), OFFLINE) as tracker:
+        monkeypatch.setattr(wandb.Run, "log", broken)
+        tracker.log(epoch(1))
+        tracker.log(epoch(2))
+    assert [line["epoch"] for line in read_metrics(tracker.stage.metrics)] == [1, 2]
+    complaints = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
+    assert complaints == ["base: Weights & Biases failed (OSError: planted); going on without it"]
+
+
+def test_a_client_that_does_not_even_start_does_not_end_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise wandb.Error("planted")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    track(tracked(tmp_path), OFFLINE, epoch(1))
+    assert "base: Weights & Biases failed (Error: planted); going on without it" in capsys.readouterr().out
+
+
+def test_a_disabled_run_writes_nothing(tmp_path: Path) -> None:
+    track(tracked(tmp_path), TrackingConfig(wandb=WandbConfig(mode="disabled")), epoch(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

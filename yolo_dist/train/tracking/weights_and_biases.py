@@ -1,0 +1,98 @@
+"""A stage as a run of Weights & Biases, through its own client; imported only where it is used."""
+
+from typing import Any, Literal
+
+import numpy as np
+import wandb
+
+from yolo_dist.object_store import is_remote
+from yolo_dist.train.tracking.config import WandbConfig
+from yolo_dist.train.tracking.progress import say
+from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of
+
+START_SECONDS = 15.0
+"""How long a server may take to answer before a stage goes on offline."""
+FINISH_SECONDS = 60.0
+"""How long the end of a stage waits for uploads; what is left over is on the disk."""
+
+
+class WandbRun:
+    """A run whose id stays the same when the stage is interrupted and goes on, in the group of its pipeline's run."""
+
+    name = "Weights & Biases"
+
+    def __init__(self, stage: TrackedStage, config: WandbConfig) -> None:
+        self.stage = stage
+        self.config = config
+        wandb.setup(settings=wandb.Settings(silent=True))
+        self.run = self._online() if config.mode == "online" else self._start("offline")
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Record an epoch: every number in it, and the histogram of γ."""
+        values: dict[str, Any] = dict(numbers_of(line))
+        if "gauge" in line:
+            histogram = line["gauge"]["histogram"]
+            counts, edges = np.asarray(histogram["counts"]), np.asarray(histogram["edges"])
+            values["gauge/histogram"] = wandb.Histogram(np_histogram=(counts, edges))
+        self.run.log(values, step=line["epoch"])
+
+    def finish(self, outcome: Outcome) -> None:
+        """Record results as the run's summary, images, and the bundle as an artifact."""
+        self.run.summary.update(outcome.numbers)
+        if outcome.images:
+            after_the_last_epoch = self.stage.settings.get("epochs", 0) + 1
+            images = [wandb.Image(str(path), caption=path.stem) for path in outcome.images]
+            self.run.log({"validation": images}, step=after_the_last_epoch)
+        artifact = wandb.Artifact(
+            f"{self.stage.run}-{self.stage.stage}", type="model", metadata={"url": outcome.url, **outcome.numbers}
+        )
+        for path in outcome.files:
+            # the client copies what may be gone before it is uploaded, which may be days later
+            artifact.add_file(str(path), policy="immutable" if outcome.lasting else "mutable", skip_cache=True)
+        self.run.log_artifact(artifact)
+
+    def close(self, failed: bool) -> None:
+        """Upload what is left; the client's own process has ended and written everything afterwards."""
+        self.run.finish(exit_code=int(failed))
+        wandb.teardown()
+
+    def _online(self) -> wandb.Run:
+        try:
+            if wandb.login(prompt=False, verify=False):
+                return self._start("online")
+            reason = "no key (set WANDB_API_KEY where the first worker runs)"
+        except Exception as error:
+            wandb.teardown()  # else its process holds the run's id
+            wandb.setup(settings=wandb.Settings(silent=True))
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        say(f"{self.stage.stage}: Weights & Biases goes on offline: {reason}; `wandb sync` uploads it later")
+        return self._start("offline")
+
+    def _start(self, mode: Literal["online", "offline"]) -> wandb.Run:
+        return wandb.init(
+            project=self.config.project,
+            mode=mode,
+            dir=self._folder(),
+            id=self.stage.identity,
+            name=f"{self.stage.run}/{self.stage.stage}",
+            group=self.stage.group,
+            job_type=self.stage.kind,
+            resume="allow",
+            config=self.stage.settings,
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,  # differences of a user's repository are not ours to send
+                disable_code=True,
+                init_timeout=START_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+            ),
+        )
+
+    def _folder(self) -> str | None:
+        """Where the client keeps its files: beside the run, or where it always does if that is elsewhere."""
+        metrics = self.stage.metrics
+        if is_remote(metrics):
+            return None
+        metrics.parent.mkdir(parents=True, exist_ok=True)
+        return str(metrics.parent)
