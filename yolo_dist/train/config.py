@@ -71,8 +71,8 @@ class TrainConfig(Config):
     """Which network the stage gives: after its `last` epoch, as by default, or with the `best` mAP of all evaluations.
     Where it is said and they differ, the other lies beside it."""
     statistics_images: Annotated[int, Ge(0)] = 64
-    """Training images, augmented, on which the averaged network's batch-norm statistics are measured anew whenever it is evaluated;
-    0 takes the running ones."""
+    """Training images, augmented, on which the averaged network's batch-norm statistics are measured anew whenever it
+    is evaluated; 0 takes the running ones."""
     checkpoint_every: Annotated[
         Annotated[AtLeastOne, Tag("epochs")] | Annotated[CheckpointEvery, Tag("block")], Discriminator(_kind_of_every)
     ] = 1

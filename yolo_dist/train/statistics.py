@@ -1,9 +1,10 @@
 """Batch-norm statistics: those of all workers together, and those of the averaged network, measured anew.
 
 Running statistics follow the trained weights with a delay, and the averaged weights are not where the trained ones are.
-Where batch normalisation scales small differences up, as after sparse training, that decides between a good and a useless
-network (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", §3). They are measured on images augmented as in training:
-weights fit what they were trained with, and plain images, though nearer to those of the evaluation, gave worse boxes.
+Where batch normalisation scales small differences up, as after sparse training, that decides between a good and a
+useless network (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", §3). They are measured on images augmented as in
+training: weights fit what they were trained with, and plain images, though nearer to those of the evaluation, gave
+worse boxes.
 """
 
 from collections.abc import Collection, Iterable, Iterator
