@@ -77,3 +77,9 @@ def test_a_run_that_fails_its_check_writes_nothing(folder: Path) -> None:
 
 def _never(*_: object) -> None:
     pytest.fail("nothing was to be done")
+
+
+def test_the_check_names_a_teacher_that_is_not_there(folder: Path) -> None:
+    taught = {"id": "taught", "kind": "train", "epochs": 1, "distillation": {"teacher": str(folder / "nobody")}}
+    (problem,) = problems_of(recipe(folder, stages=[taught]))
+    assert problem.startswith(f"{folder}/nobody: no bundle.json there")

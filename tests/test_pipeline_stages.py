@@ -7,12 +7,14 @@ import pytest
 import tiny
 from tiny_runs import prepare, recipe, redone, stage_file
 
+from yolo_dist import inputs
 from yolo_dist.bundle import open_bundle, read_record
 from yolo_dist.compress.pruning import make_plan
 from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork
 from yolo_dist.config import validate
 from yolo_dist.data.shards import open_split
-from yolo_dist.errors import QuantizationError
+from yolo_dist.errors import ConfigError, QuantizationError
+from yolo_dist.model import build_model
 from yolo_dist.pipeline import run
 from yolo_dist.recipe import PruneStage
 from yolo_dist.train.calibration import calibration_losses
@@ -100,3 +102,44 @@ def test_the_record_of_a_stage_tells_the_batch_size_that_auto_came_to(folder: Pa
     assert stage is not None
     assert stage["config"]["batch_size"] == 8
     assert redone(run(recipe(folder, stages=stages))) == []
+
+
+def distilled(teacher: str, **block: object) -> dict[str, object]:
+    return {"id": "taught", "kind": "train", "epochs": 1, "distillation": {"teacher": teacher, **block}}
+
+
+def test_a_pruned_network_learns_from_the_stage_it_was_cut_from(folder: Path) -> None:
+    base, pruned = recipe(folder).model_dump(mode="json", by_alias=True, exclude_none=True)["stages"][:2]
+    stages = [base, pruned, distilled("base")]
+    run(recipe(folder, stages=stages))
+    lines = [json.loads(line) for line in (folder / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    (line,) = [line for line in lines if line["stage"] == "taught"]
+    assert {"teacher scores", "teacher boxes", "teacher features"} < set(line["loss"])
+    assert "teacher features" in (folder / "runs" / "tiny" / "report.html").read_text()
+    assert redone(run(recipe(folder, stages=stages))) == []
+    assert redone(run(recipe(folder, stages=[*stages[:2], distilled("base", temperature=2)]))) == ["taught"]
+
+
+def test_a_stage_is_done_again_when_its_teacher_is_another_one_of_the_same_name(folder: Path) -> None:
+    start = {"id": "base", "kind": "train", "epochs": 1}
+    other = {"id": "other", "kind": "train", "epochs": 1, "from": "base"}
+    stages = [start, other, {**distilled("other"), "from": "base"}]
+    run(recipe(folder, stages=stages))
+    assert redone(run(recipe(folder, "other.seed=5", stages=stages))) == ["other", "taught"]
+
+
+def test_a_bundle_from_elsewhere_may_teach(folder: Path) -> None:
+    run(recipe(folder, stages=[{"id": "base", "kind": "train", "epochs": 1}]))
+    elsewhere = str(folder / "runs" / "tiny" / "stages" / "base")
+    results = run(recipe(folder, name="pupil", stages=[distilled(elsewhere, strategy=3)]))
+    assert [result.id for result in results] == ["taught"]
+
+
+def test_a_teacher_with_other_heads_is_refused_before_the_first_stage(folder: Path) -> None:
+    big = recipe(folder, name="big", model="yolov3-tiny", stages=[{"id": "base", "kind": "train", "epochs": 1}])
+    bundle = build_model(big.model, inputs.check(big).card, inputs.check(big).train, big.image_size, seed=0)
+    bundle.save(folder / "teacher")
+    found = recipe(folder, stages=[{"id": "base", "kind": "train", "epochs": 1}, distilled(str(folder / "teacher"))])
+    with pytest.raises(ConfigError, match=r"the student's heads are .*, those of .*teacher .* at stride 32"):
+        run(found)
+    assert not (folder / "runs" / "tiny" / "stages").exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from small_networks import cfg_of, conv
-from tiny_training import ANCHORS, SIZE, scenes, tiny_network, training
+from tiny_training import ANCHORS, SIZE, scenes, tiny_bundle, tiny_network, training
 from torch import Tensor
 from upath import UPath
 
@@ -19,6 +19,7 @@ from yolo_dist.data.loader import image_batches
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.errors import Interrupted
 from yolo_dist.train import loop
+from yolo_dist.train.distilled import teacher_of
 from yolo_dist.train.loop import EpochSummary, Trainer
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.resuming import Resuming
@@ -35,6 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "sparse": {"sparsity": {"factor": 0.01, "decay": "linear"}},
     "quantised": {"quantization": QUANTIZATION},
     "with dropout": {},
+    "distilled": {"distillation": {"teacher": "elsewhere", "strategy": 5}},
 }
 
 
@@ -64,7 +66,9 @@ class Process:
         start = network_with_dropout() if kind == "with dropout" else tiny_network()
         network = quantized_start(start, stage, lambda count: image_batches(shards, SIZE, count))
         workers = Workers(asked_to_stop=lambda: SIGTERM if position(self.trainer) >= stop else 0)
-        self.trainer = Trainer(network, shards, stage, SIZE, workers, threads=0)
+        taught = stage.distillation
+        teacher = None if taught is None else teacher_of(tiny_bundle(start), tiny_bundle(tiny_network(seed=9)), taught)
+        self.trainer = Trainer(network, shards, stage, SIZE, workers, threads=0, teacher=teacher)
         self.resuming = Resuming(self.trainer, UPath(folder))
         self.summaries: list[EpochSummary] = []
 
