@@ -1,4 +1,4 @@
-"""A pruning study as Markdown tables and a picture, from the measurements that `pruning_study.py` left."""
+"""A study as Markdown tables and a picture, from the measurements that `study.py` left."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

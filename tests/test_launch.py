@@ -7,6 +7,7 @@ from oxford_hand import write_hands
 from typer.testing import CliRunner
 
 from yolo_dist.cli.app import app
+from yolo_dist.compress.distillation import STRATEGIES
 from yolo_dist.compress.pruning.method import METHODS
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
@@ -16,6 +17,7 @@ LAUNCH = Path(__file__).parents[1] / "launch"
 
 SAMPLES = {
     "bccd": ("bccd", "train", "val"),
+    "bccd-distillation": ("bccd", "train", "val"),
     "bccd-pruning": ("bccd", "train", "val"),
     "bccd-pruning-mobilenet": ("bccd", "train", "val"),
     "bccd-quantization": ("bccd", "train", "val"),
@@ -80,7 +82,16 @@ def test_the_whole_chain_ends_in_a_file_of_integers() -> None:
     assert recipe.stages[-1].format == "onnx-int8"
 
 
-STUDIES = {"bccd-pruning", "bccd-pruning-mobilenet", "bccd-quantization"}
+def test_a_distillation_study_tries_every_strategy_on_one_cut_beside_none() -> None:
+    recipe = read_recipe(str(LAUNCH / "bccd-distillation.yaml"))
+    tuned = [stage for stage in recipe.stages if recipe.start_of(stage) == "pruned" and stage.kind == "train"]
+    strategies = [stage.distillation.strategy if stage.distillation else None for stage in tuned]
+    assert strategies == [None, *sorted(STRATEGIES)]
+    assert len({(stage.epochs, stage.optimizer.learning_rate) for stage in tuned}) == 1
+    assert {recipe.teacher_stage_of(stage) for stage in tuned[1:]} == {"base"}
+
+
+STUDIES = {"bccd-distillation", "bccd-pruning", "bccd-pruning-mobilenet", "bccd-quantization"}
 
 
 @pytest.mark.parametrize("name", sorted({*SAMPLES, "visdrone-coco"} - STUDIES))

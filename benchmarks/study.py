@@ -1,11 +1,12 @@
-"""What pruning, each of its methods and sparse training are worth: a recipe run with several seeds, then measured.
+"""What methods are worth: a recipe run with several seeds, then measured.
 
-Run: python benchmarks/pruning_study.py launch/bccd-pruning.yaml --seeds 3
+Run: python benchmarks/study.py launch/bccd-pruning.yaml --seeds 3
+     python benchmarks/study.py launch/bccd-distillation.yaml --seeds 3 --repeat all
 Interrupted, the same command goes on where it stopped. With `--measure` it trains nothing and measures what is there.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from yolo_dist.storage import location
 PICTURES = Path(__file__).parents[1] / "docs" / "results"
 
 DECIDING = ("small-tuned", "dense-tuned", "random-tuned", "scratch", "base-longer")
-"""Stages that every seed repeats, with those they start from; the others are run with the first seed alone."""
+"""Stages of the pruning studies that every seed repeats, with those they start from and learn from; the others are run
+with seed 0 alone."""
 
 
 def main() -> None:
@@ -33,10 +35,14 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="such as shards=data/bccd or cluster.workers=2")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--repeat", nargs="+", default=DECIDING, help="stages for every seed, not only 0; `all` of them"
+    )
     parser.add_argument("--measure", action="store_true", help="measure what is there, train nothing")
     arguments = parser.parse_intermixed_args()
     seeds = range(arguments.first_seed, arguments.seeds)
-    recipes = [with_seed(read_recipe(arguments.recipe, arguments.overrides), seed) for seed in seeds]
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
+    recipes = [with_seed(recipe, seed, arguments.repeat) for seed in seeds]
     if not arguments.measure:
         for recipe in recipes:
             pipeline.run(recipe, arguments.recipe)
@@ -47,14 +53,15 @@ def main() -> None:
     print(f"written to {publish_result(f'study-{name}', {'recipe': arguments.recipe, 'rows': rows})}")
 
 
-def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe under a name and with a seed of its own; of the stages all with seed 0, else the deciding ones."""
-    needed: set[str | None] = {stage.id for stage in recipe.stages} if seed == 0 else set(DECIDING)
+def with_seed(recipe: Recipe, seed: int, repeated: Collection[str]) -> Recipe:
+    """The recipe under a name and with a seed of its own; of the stages all with seed 0, else those to repeat."""
+    all_of_them = seed == 0 or "all" in repeated
+    needed: set[str | None] = {stage.id for stage in recipe.stages} if all_of_them else set(repeated)
     stages = []
     for stage in reversed(recipe.stages):
         origin = recipe.start_of(stage)
         if stage.id in needed:
-            needed.add(origin)
+            needed |= {origin, recipe.teacher_stage_of(stage)}
             stages.append(stage.model_copy(update={"seed": seed, "from_": origin}))
     update = {"name": f"{recipe.name}-{seed}", "seed": seed, "stages": tuple(reversed(stages))}
     return recipe.model_copy(update=update)
