@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.config import STRIDE_LIMIT
@@ -34,10 +32,6 @@ from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.statistics import averaged_statistics, is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
-
-_NEW_NAME = "forward_sync_buffers"
-LOCAL_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
-"""DDP's option (renamed in torch 2.13) for batch-norm statistics: averaged once an epoch, not sent each step."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ class Trainer:
         self.device = self.workers.device
         self.network: Network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.frozen = FrozenLayers(self.network, config.freeze)
-        self.model = self._distributed()
+        self.model = self.workers.share_gradients(self.network)
         self.average = ExponentialAverage(self.network)
         self.loader = Loader(
             shards,
@@ -214,14 +208,6 @@ class Trainer:
         loader = copy(self.loader)
         loader.rank, loader.world_size = 0, 1
         return next(loader.batches(self.epoch, step, self._size_of_step if self.config.multi_scale else None))
-
-    def _distributed(self) -> torch.nn.Module:
-        if self.workers.size == 1:
-            return self.network
-        devices = [self.device] if self.device.type == "cuda" else None
-        options: dict[str, Any] = {"device_ids": devices, LOCAL_BUFFERS: False}
-        distributed: torch.nn.Module = DistributedDataParallel(self.network, **options)
-        return distributed
 
     def _prepare_quantization(self, network: QuantizedNetwork) -> None:
         assert isinstance(self.average.network, QuantizedNetwork)

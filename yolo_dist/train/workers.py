@@ -3,12 +3,17 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+_NEW_NAME = "forward_sync_buffers"
+LOCAL_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
+"""DDP's option (renamed in torch 2.13) for batch-norm statistics: averaged once an epoch, not sent each step."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """On x86, and the last on ARM."""
 
@@ -33,6 +38,15 @@ class Workers:
     def first(self) -> bool:
         """Whether this worker writes files and speaks for the group."""
         return self.rank == 0
+
+    def share_gradients(self, network: nn.Module) -> nn.Module:
+        """The network as it is called in training, so that all workers' gradients are averaged."""
+        if self.size == 1:
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        options: dict[str, Any] = {"device_ids": devices, LOCAL_BUFFERS: False}
+        shared: nn.Module = DistributedDataParallel(network, **options)
+        return shared
 
     def sum(self, tensor: Tensor) -> Tensor:
         """A tensor added up over all workers."""
