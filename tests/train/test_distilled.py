@@ -17,6 +17,7 @@ from yolo_dist.train.distilled import Distillation, Teacher, teacher_of
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.targets import assign_all
+from yolo_dist.train.workers import Workers
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +128,8 @@ def test_pairs_of_layers_that_do_not_fit_are_refused_before_the_first_step() -> 
     chosen = DistillationConfig(teacher="other", strategy=4, layers={0: 2})
     with pytest.raises(ConfigError, match="layer 0 of the student has stride 2, and layer 2 of the teacher"):
         teacher_of(tiny_bundle(tiny_network()), tiny_bundle(tiny_network(seed=1)), chosen)
+
+
+def test_layers_are_listened_to_inside_ddp_too(group_of_one: None, shards: ShardSet) -> None:
+    trainer = Trainer(tiny_network(), shards, training(epochs=1), SIZE, Workers(0, 2), threads=0, teacher=teacher())
+    assert trainer.run_epoch().loss["teacher features"] > 0

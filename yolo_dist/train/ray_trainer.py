@@ -111,8 +111,8 @@ def _train(job: TrainJob, workers: Workers) -> None:
     train = open_images(job.train)
     network = quantized_start(bundle.network, job.config, partial(image_batches, train, bundle.image_size))
     output = location(job.start.output)
+    teacher = _teacher(job, bundle, workers)  # first, so that what it takes is no longer free memory
     job = replace(job, config=settle_batch_size(network, job.config, bundle.image_size, workers, output))
-    teacher = _teacher(job, bundle)
     trainer = Trainer(network, train, job.config, bundle.image_size, workers, job.start.threads, teacher)
     resuming = Resuming(trainer, location(job.checkpoints))
     with _tracker(job, workers) as tracker:
@@ -135,12 +135,14 @@ def _train(job: TrainJob, workers: Workers) -> None:
     save_evaluation(evaluation, validation, output / EVALUATION_FOLDER)
 
 
-def _teacher(job: TrainJob, student: Bundle) -> Teacher | None:
+def _teacher(job: TrainJob, student: Bundle, workers: Workers) -> Teacher | None:
     config = job.config.distillation
     if config is None:
         return None
     assert job.teacher is not None
-    return teacher_of(student, open_bundle(job.teacher), config)
+    teacher = teacher_of(student, open_bundle(job.teacher), config)
+    teacher.network.to(workers.device)
+    return teacher
 
 
 def _run_epochs(
