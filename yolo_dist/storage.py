@@ -15,6 +15,7 @@ from upath import UPath
 
 from yolo_dist.errors import ConfigError
 from yolo_dist.object_store import is_remote, persistently
+from yolo_dist.temporary import temporary_folder
 
 CHUNK_BYTES = 1 << 20
 
@@ -73,8 +74,8 @@ def publish_file(path: UPath) -> Iterator[Path]:
     folder = None if is_remote(path) else path.path.rpartition("/")[0]
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".yolo-dist-") as temporary:
-        file = Path(temporary) / path.name
+    with temporary_folder(folder) as temporary:
+        file = temporary / path.name
         yield file
         if not file.exists():
             return
@@ -86,10 +87,10 @@ def publish_file(path: UPath) -> Iterator[Path]:
 
 def remove(path: UPath) -> None:
     """Delete a file, or a folder with all that is in it, wherever it is, if it exists."""
-    if not path.exists():
-        return
     if is_remote(path):
-        path.fs.rm(path.path, recursive=True)
+        persistently(path, lambda: path.exists() and path.fs.rm(path.path, recursive=True))
+    elif not path.exists():
+        return
     elif path.is_dir():
         shutil.rmtree(path.path)
     else:
@@ -102,8 +103,8 @@ def local_copy(path: UPath) -> Iterator[Path]:
     if not is_remote(path):
         yield Path(path.path)
         return
-    with tempfile.TemporaryDirectory(prefix="yolo-dist-") as folder:
-        target = Path(folder) / path.name
+    with temporary_folder() as folder:
+        target = folder / path.name
         persistently(path, lambda: path.fs.get(path.path, str(target), recursive=True))
         yield target
 
@@ -120,9 +121,9 @@ def publish_folder(destination: UPath, last: str | None = None) -> Iterator[Path
         ConfigError: something else than a folder with `last` in it is there, which must not be lost.
     """
     if is_remote(destination):
-        with tempfile.TemporaryDirectory(prefix="yolo-dist-") as folder:
-            yield Path(folder)
-            _upload(Path(folder), destination, last)
+        with temporary_folder() as folder:
+            yield folder
+            _upload(folder, destination, last)
         return
     target = Path(destination.path)
     require_ours(target, last)
@@ -139,11 +140,21 @@ def publish_folder(destination: UPath, last: str | None = None) -> Iterator[Path
 
 
 def _upload(folder: Path, destination: UPath, last: str | None) -> None:
-    if last is not None and (destination / last).exists():
-        (destination / last).unlink()
+    if last is not None:
+        remove(destination / last)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     for file in sorted(files, key=lambda file: file == folder / (last or "")):
         publish(destination / file.relative_to(folder).as_posix(), file.read_bytes())
+
+
+def require_folder(path: UPath) -> None:
+    """Refuse a local path that is taken by a file.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if not is_remote(path) and path.is_file():
+        raise ConfigError(str(path), ["is a file, where a folder shall go; remove it or give another place"])
 
 
 def require_ours(target: Path, marker: str | None) -> None:
@@ -154,8 +165,7 @@ def require_ours(target: Path, marker: str | None) -> None:
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    if not target.is_dir():
-        raise ConfigError(str(target), ["is a file, where a folder shall go; remove it or give another place"])
+    require_folder(UPath(target))
     if marker is not None and not (target / marker).exists():
         raise ConfigError(
             str(target), [f"holds other files (no {marker} is among them); empty it or give another place"]

@@ -263,3 +263,17 @@ def test_shards_of_nothing_are_refused(command: str, tmp_path: Path, shards: Pat
     assert refused("shards", command, shards, "--split", "night") == [
         f"{shards}: split 'night' is not converted, it holds train, val; run yolo-dist convert"
     ]
+
+
+def test_a_destination_that_is_a_file_is_refused_in_one_line(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    (error,) = refused("convert", pets / "pets.yaml", pets / "source", tmp_path / "taken")
+    assert error == f"{tmp_path}/taken: is a file, where a folder shall go; remove it or give another place"
+
+
+def test_a_store_that_cannot_be_reached_is_named_with_what_to_set(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:9"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    (error,) = refused("convert", pets / "pets.yaml", pets / "source", "s3://bucket/pets")
+    assert error.startswith("s3://bucket/pets: cannot be used: Could not connect to the endpoint URL")
+    assert "AWS_ENDPOINT_URL" in error

@@ -18,6 +18,7 @@ from yolo_dist.data.conversion.index import present_splits
 from yolo_dist.data.preview import contact_sheet, encode_png
 from yolo_dist.data.shards import MANIFEST, Manifest, ShardSet, converted_splits, open_split
 from yolo_dist.errors import ConversionError
+from yolo_dist.object_store import reaching
 from yolo_dist.storage import location, publish
 
 Destination = Annotated[str, typer.Argument(help="Path or URL the dataset was converted to.")]
@@ -174,7 +175,9 @@ def preview(
 
 def _unfinished(splits: list[str], destination: str, overwrite: bool) -> list[str]:
     """Splits that an interrupted conversion left to do; all of them where none or all are done."""
-    left = [split for split in splits if overwrite or not (location(destination) / split / MANIFEST).exists()]
+    folder = location(destination)
+    with reaching(folder):
+        left = [split for split in splits if overwrite or not (folder / split / MANIFEST).exists()]
     if left and len(left) < len(splits):
         typer.echo(f"already converted: {', '.join(split for split in splits if split not in left)}", err=True)
     return left or splits

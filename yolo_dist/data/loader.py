@@ -227,7 +227,7 @@ def _announced(order: Order, steps: Iterable[int], prefetch: Prefetch) -> Iterat
     for step in steps:
         if (window := order.window(step)) != told:
             told = window
-            prefetch(order.shards_from(step).tolist())
+            prefetch(order.shards_from(step))  # an array that is read as far as there is room for what it names
         yield step
 
 

@@ -124,7 +124,7 @@ class ShardSet(SampleSequence):
     def _fitting(self, shards: Iterable[int]) -> Iterator[int]:
         assert self._cache is not None
         room = self._cache.limit // 2
-        for number in islice(shards, OPEN_SHARDS):
+        for number in map(int, islice(shards, OPEN_SHARDS)):
             room -= self.manifest.shards[number].bytes
             if room < 0:
                 return

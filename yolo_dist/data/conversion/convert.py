@@ -22,7 +22,7 @@ from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
 from yolo_dist.errors import ConversionError
 from yolo_dist.object_store import reaching
-from yolo_dist.storage import location
+from yolo_dist.storage import location, require_folder
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after each shard."""
@@ -64,7 +64,7 @@ def convert(
         progress: told after each shard.
 
     Raises:
-        ConfigError: the card has no such split or format.
+        ConfigError: the card has no such split or format, or the destination is a file.
         AnnotationError: the annotation file of the split cannot be read.
         ConversionError: more is bad than allowed, nothing is left, or a finished conversion is there already.
         DataError: a folder or list is missing, or an image id occurs twice.
@@ -72,6 +72,7 @@ def convert(
     """
     config = config or ConvertConfig()
     target = location(destination) / split
+    require_folder(location(destination))
     with reaching(target):
         finished = (target / MANIFEST).exists()
     if finished and not config.overwrite:
