@@ -1,4 +1,4 @@
-"""What a conversion costs beside copying the same files, and that its memory does not grow with their number.
+"""What a conversion costs beside copying the same files, and how its memory grows with their number: by its index.
 
 Files are warm, everything runs in one thread of one process, and the processor's time counts: it is the same for a
 busy machine and a quiet one, and includes the kernel's part of reading and writing.
@@ -15,6 +15,8 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
+import cv2
+import numpy as np
 from measure import peak_memory, publish_result, race, show
 
 from yolo_dist.data.card import Card, SplitSource
@@ -73,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, default=DATA, help="folder of JPEGs, repeated under new names")
     parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--many", type=int, default=100_000, help="small pictures, for the memory of a large dataset")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -92,9 +95,17 @@ def main() -> None:
             return total
 
         found = race({COPY: copying, CONVERT: converting}, arguments.rounds, clock=time.process_time)
-        peaks = {name: round(peak_of_conversion(root / name, root / "peak") / 2**20, 1) for name in ("some", "all")}
+        small = root / "small.jpg"
+        small.write_bytes(cv2.imencode(".jpg", np.full((64, 64, 3), 120, np.uint8))[1].tobytes())
+        make_dataset(root / "few small", [small], arguments.many // 8)
+        make_dataset(root / "many small", [small], arguments.many)
+        peaks = {
+            name: peak_of_conversion(root / name, root / "peak") for name in ("some", "all", "few small", "many small")
+        }
     show(f"{arguments.images} JPEGs, {total / 2**20:.0f} MiB", found, COPY, "bytes/s")
-    print(f"peak memory: {arguments.images // 8} images {peaks['some']} MiB, all {peaks['all']} MiB")
+    mebibytes = {name: round(peak / 2**20, 1) for name, peak in peaks.items()}
+    index = (peaks["many small"] - peaks["few small"]) / (arguments.many - arguments.many // 8)
+    print(f"peak memory in MiB: {mebibytes}; {index:,.0f} bytes more for each further image")
     path = publish_result(
         "convert",
         {
@@ -103,7 +114,13 @@ def main() -> None:
             "bytes": total,
             "ratio_to_copying": round(found.ratio(CONVERT, COPY), 3),
             "bytes_per_second": found.as_json(),
-            "peak_mebibytes": {str(arguments.images // 8): peaks["some"], str(arguments.images): peaks["all"]},
+            "peak_mebibytes": {
+                str(arguments.images // 8): mebibytes["some"],
+                str(arguments.images): mebibytes["all"],
+                f"{arguments.many // 8} small": mebibytes["few small"],
+                f"{arguments.many} small": mebibytes["many small"],
+            },
+            "bytes_for_each_further_image": round(index),
         },
     )
     print(f"written: {path}")
