@@ -83,3 +83,24 @@ def test_the_check_names_a_teacher_that_is_not_there(folder: Path) -> None:
     taught = {"id": "taught", "kind": "train", "epochs": 1, "distillation": {"teacher": str(folder / "nobody")}}
     (problem,) = problems_of(recipe(folder, stages=[taught]))
     assert problem.startswith(f"{folder}/nobody: no bundle.json there")
+
+
+def test_the_check_names_a_stage_that_ends_before_its_ranges_freeze(folder: Path) -> None:
+    """Twelve images in batches of 4, one a step: two epochs have six steps."""
+    stage = {"id": "base", "kind": "train", "epochs": 2, "batch_size": 4, "nominal_batch": 4}
+    fine, late = ({**stage, "quantization": {"freeze_ranges": step}} for step in (6, 7))
+    assert check(recipe(folder, stages=[fine]))
+    (problem,) = problems_of(recipe(folder, stages=[late]))
+    assert problem == (
+        "base: quantization: freeze_ranges is step 7, and the stage has only 6 optimizer steps; give a share of them "
+        "up to 1, or train longer"
+    )
+
+
+def test_the_check_knows_whether_the_model_is_quantised(folder: Path) -> None:
+    run(recipe(folder, stages=[{"id": "int8", "kind": "quantize", "calibration_images": 4}]))
+    model = str(folder / "runs" / "tiny" / "stages" / "int8")
+    problem = problems_of(recipe(folder, model=model, stages=[{"id": "again", "kind": "quantize"}]))
+    assert problem == ["stages.0: kind quantize needs a float network, and what it starts from is quantised (again)"]
+    problem = problems_of(recipe(folder, stages=[{"id": "file", "kind": "export", "format": "onnx-int8"}]))
+    assert problem == ["stages.0: format onnx-int8 needs a quantised network, and what it starts from is float (file)"]

@@ -87,12 +87,11 @@ def test_a_network_is_quantised_and_trained_on_as_stages(folder: Path) -> None:
 
 
 def test_a_network_that_is_quantised_in_another_way_than_a_stage_asks_for_is_refused(folder: Path) -> None:
-    stages = [
-        {"id": "int8", "kind": "quantize", **INT8},
-        {"id": "next", "kind": "train", "quantization": {"weight_bits": 4}},
-    ]
+    run(recipe(folder, stages=[{"id": "int8", "kind": "quantize", **INT8}]))
+    model = str(stage_file(folder, "int8", ""))
+    further = {"id": "next", "kind": "train", "epochs": 1, "quantization": {"weight_bits": 4}}
     with pytest.raises(QuantizationError, match=r"^the stage starts from a network that is quantised in another way"):
-        run(recipe(folder, stages=stages))
+        run(recipe(folder, name="further", model=model, stages=[further]))
 
 
 def test_the_record_of_a_stage_tells_the_batch_size_that_auto_came_to(folder: Path) -> None:

@@ -124,13 +124,38 @@ def test_every_recipe_that_comes_with_the_package_is_valid(path: Path) -> None:
         pytest.param({"stages": stages({"from": "stage0"})}, "stages.0: from names no stage", id="from itself"),
         pytest.param(
             {"stages": stages({"kind": "quantize"}, {}, {"kind": "prune"})},
-            "stages.2: kind prune needs a float network, and the stage it starts from is quantised (got 'stage2')",
+            "stages.2: kind prune needs a float network, and what it starts from is quantised (got 'stage2')",
             id="pruned after quantisation",
         ),
         pytest.param(
             {"stages": stages({"quantization": {}}, {"kind": "quantize"})},
             "stages.1: kind quantize needs a float network",
             id="quantised twice",
+        ),
+        pytest.param(
+            {"stages": stages({"kind": "quantize"}, {"kind": "export"})},
+            "stages.1: format onnx is float32, and what it starts from is quantised; take onnx-int8",
+            id="integers as float",
+        ),
+        pytest.param(
+            {"stages": stages({}, {"kind": "prune"}, {"kind": "export", "format": "onnx-int8"})},
+            "stages.2: format onnx-int8 needs a quantised network, and what it starts from is float",
+            id="float as integers",
+        ),
+        pytest.param(
+            {"stages": stages({"kind": "quantize"}, {"quantization": {"weight_bits": 4}})},
+            "stages.1: quantization differs from that of what the stage starts from; leave it out",
+            id="quantised in two ways",
+        ),
+        pytest.param(
+            {"stages": stages({}, {"distillation": {"teacher": "stage2"}}, {})},
+            "stages.1: distillation.teacher is no stage before this one",
+            id="teacher that comes later",
+        ),
+        pytest.param(
+            {"stages": stages({}, {"kind": "export"}, {"from": "stage0", "distillation": {"teacher": "stage1"}})},
+            "stages.2: distillation.teacher is an exported file and no bundle",
+            id="file as teacher",
         ),
         pytest.param({"cluster": {"workers": -1}}, "cluster.workers: give a number from 0, or", id="workers"),
         pytest.param({"tracking": {"wandb": {"mode": "loud"}}}, "tracking.wandb.mode: Input should be", id="tracking"),

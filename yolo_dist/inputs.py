@@ -1,9 +1,10 @@
 """What a recipe refers to, opened and checked before anything starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from yolo_dist.bundle import QUANTIZATION_FILE, read_record
 from yolo_dist.data.card import Card, find_card
 from yolo_dist.data.joint_classes import JointClasses, join_classes, joint_card
 from yolo_dist.data.mixture import Images, Mixture, MixturePlan, MixtureSource
@@ -12,8 +13,10 @@ from yolo_dist.dataset import Mix
 from yolo_dist.errors import ConfigError, InputError
 from yolo_dist.model import ModelSource, check_model
 from yolo_dist.object_store import require_reachable
-from yolo_dist.recipe import Recipe
+from yolo_dist.recipe import Recipe, TrainStage
+from yolo_dist.stage_order import State, quantization_problems
 from yolo_dist.storage import location
+from yolo_dist.train.quantized import freezing_steps
 
 T = TypeVar("T")
 
@@ -47,6 +50,9 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
     _attempt(lambda: check_model(recipe.model, card, recipe.image_size), problems)
     for teacher in recipe.foreign_teachers():
         _attempt(lambda teacher=teacher: check_model(ModelSource(bundle=teacher), card, recipe.image_size), problems)  # type: ignore[misc]
+    problems += _quantization_problems(recipe)
+    if opened and opened[0][1][0] is not None and not isinstance(recipe.dataset, Mix):
+        problems += _freezing_problems(recipe, len(opened[0][1][0]))
     _attempt(lambda: require_reachable(location(recipe.storage)), problems)
     if problems:
         raise ConfigError(source or recipe.name, list(dict.fromkeys(problems)))
@@ -57,6 +63,32 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
         return Inputs(card, train[0], validation[0])
     shares = list(recipe.dataset.shares.values())
     return Inputs(card, *(_mixture(cards, classes, shares, splits) for splits in (train, validation)))
+
+
+def _quantization_problems(recipe: Recipe) -> Iterator[str]:
+    """Stages that do not go with what the recipe's model is."""
+    if recipe.model.bundle is None:
+        state: State = "float"
+    else:
+        try:
+            state = "quantised" if QUANTIZATION_FILE in read_record(recipe.model.bundle)[0].sha256 else "float"
+        except InputError:
+            return  # told already
+    stages = [stage.model_dump(by_alias=True) for stage in recipe.stages]
+    for number, name, problem in quantization_problems(stages, state):
+        yield f"stages.{number}: {problem} ({name})"
+
+
+def _freezing_problems(recipe: Recipe, images: int) -> Iterator[str]:
+    """Stages that are over before ranges or statistics would freeze."""
+    for stage in recipe.stages:
+        if isinstance(stage, TrainStage) and stage.quantization is not None and stage.batch_size != "auto":
+            batches = -(-images // stage.images_a_batch)
+            steps = -(-batches // stage.accumulate) * stage.epochs
+            try:
+                freezing_steps(stage.quantization, steps)
+            except ConfigError as error:
+                yield from (f"{stage.id}: {error.source}: {problem}" for problem in error.problems)
 
 
 def _open(

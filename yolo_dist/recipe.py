@@ -1,6 +1,6 @@
 """The recipe: one YAML file that says which stages turn which data into which detector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, ValidatorFunctionWr
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from yolo_dist.compress.pruning import PruneConfig
-from yolo_dist.compress.quantization import QuantizeConfig
+from yolo_dist.compress.quantization import QuantizationConfig, QuantizeConfig
 from yolo_dist.config import Config, ImageSize, read_yaml, validate
 from yolo_dist.dataset import Dataset, Mix, Shards, misplaced_shards
 from yolo_dist.errors import ConfigError
@@ -16,7 +16,7 @@ from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.export.onnx import ExportConfig
 from yolo_dist.model import ModelSource
 from yolo_dist.object_store import ObjectStoreConfig
-from yolo_dist.stage_order import order_problems
+from yolo_dist.stage_order import Problem, order_problems
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.tracking import TrackingConfig
@@ -108,18 +108,13 @@ class Recipe(Config):
     @classmethod
     def _in_order(cls, stages: Any, parse: ValidatorFunctionWrapHandler) -> Any:
         """Adds what is wrong with the stages' order to what is wrong with each of them."""
-        mistakes: list[InitErrorDetails] = [
-            {
-                "type": PydanticCustomError("stage_order", "{problem}", {"problem": problem}),
-                "loc": (number,),
-                "input": name,
-            }
-            for number, name, problem in order_problems(stages)
-        ]
+        mistakes: list[InitErrorDetails] = [_as_mistake(*problem) for problem in order_problems(stages)]
         try:
             parsed = parse(stages)
         except ValidationError as error:
             mistakes = [_details(problem) for problem in error.errors()] + mistakes
+        else:
+            mistakes += [_as_mistake(*problem) for problem in _other_ways_to_quantize(parsed)]
         if mistakes:
             raise ValidationError.from_exception_data("stages", mistakes)
         if not parsed:
@@ -217,6 +212,28 @@ def _with(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
     first, *rest = keys
     mapping = values if isinstance(values, Mapping) else {}
     return {**mapping, first: _with(mapping.get(first), rest, value) if rest else value}
+
+
+def _as_mistake(number: int, value: Any, problem: str) -> InitErrorDetails:
+    return {
+        "type": PydanticCustomError("stage_order", "{problem}", {"problem": problem}),
+        "loc": (number,),
+        "input": value,
+    }
+
+
+def _other_ways_to_quantize(stages: Sequence[Stage]) -> Iterator[Problem]:
+    """Stages that would train a quantised network on in another way than it is quantised."""
+    ways: dict[str | None, QuantizationConfig | None] = {None: None}
+    before: str | None = None
+    for number, stage in enumerate(stages):
+        way = ways.get(stage.from_ or before)
+        own = stage.quantization if isinstance(stage, TrainStage) else None
+        if own is not None and way is not None and own.settled != way:
+            yield number, stage.id, "quantization differs from that of what the stage starts from; leave it out"
+        asked = stage.settings() if isinstance(stage, QuantizeStage) else own
+        ways[stage.id] = way if asked is None else asked.settled
+        before = stage.id
 
 
 def _details(problem: ErrorDetails) -> InitErrorDetails:

@@ -1,8 +1,9 @@
 """What is wrong with the order of a recipe's stages: what each starts from, and what it learns from."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
+State = Literal["float", "quantised"]
 Problem = tuple[int, Any, str]
 """Number of a stage, the value that is wrong, and why."""
 
@@ -13,7 +14,7 @@ def order_problems(stages: Any) -> Iterator[Problem]:
         stage if isinstance(stage, dict) else {} for stage in (stages if isinstance(stages, list | tuple) else ())
     ]
     yield from _starts(listed)
-    yield from _quantized_starts(listed)
+    yield from quantization_problems(listed)
     yield from _teachers(listed)
 
 
@@ -34,18 +35,33 @@ def _starts(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:
         files += [name] if kind == "export" else []
 
 
-def _quantized_starts(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:
-    """Stages that would prune or quantise a network which is quantised already."""
-    quantized: set[Any] = set()
-    before = None
+def quantization_problems(stages: Sequence[Mapping[str, Any]], model: State | None = None) -> Iterator[Problem]:
+    """Stages that need a float network and start from a quantised one, or the other way round.
+
+    Args:
+        stages: as they were read.
+        model: what the first of them starts from; None where that is not known.
+    """
+    states: dict[Any, State | None] = {}
+    before = model
     for number, stage in enumerate(stages):
         name, kind = stage.get("id"), stage.get("kind")
-        starts_quantized = stage.get("from", before) in quantized
-        if starts_quantized and kind in ("prune", "quantize"):
-            yield number, name, f"kind {kind} needs a float network, and the stage it starts from is quantised"
-        if starts_quantized or kind == "quantize" or stage.get("quantization") is not None:
-            quantized.add(name)
-        before = name
+        start = states.get(stage["from"]) if stage.get("from") is not None else before
+        if start == "quantised" and kind in ("prune", "quantize"):
+            yield number, name, f"kind {kind} needs a float network, and what it starts from is quantised"
+        if kind == "export":
+            asked = stage.get("format", "onnx")
+            if asked == "onnx-int8" and start == "float":
+                yield number, name, "format onnx-int8 needs a quantised network, and what it starts from is float"
+            if asked == "onnx" and start == "quantised":
+                yield number, name, "format onnx is float32, and what it starts from is quantised; take onnx-int8"
+        quantizes = kind == "quantize" or stage.get("quantization") is not None
+        before = states[name] = "quantised" if quantizes else start if kind in ("train", "export") else _pruned(start)
+
+
+def _pruned(start: State | None) -> State | None:
+    """What pruning gives: a float network, or a mistake that was told."""
+    return "float" if start is None else start
 
 
 def _teachers(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:

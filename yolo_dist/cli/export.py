@@ -16,6 +16,9 @@ from yolo_dist.errors import ConfigError, NotExportable
 if TYPE_CHECKING:
     from yolo_dist.bundle import Bundle
 
+OPSET, CONFIDENCE = 21, 0.25
+FORMATS = ("onnx", "onnx-int8", "fpga")
+
 
 def export(
     out: Annotated[str, typer.Option("--out", help="Path or URL of the file; a local folder for fpga.")],
@@ -28,8 +31,8 @@ def export(
         str, typer.Option("--format", help="onnx (float32); of a quantised bundle onnx-int8 or fpga.")
     ] = "onnx",
     output: Annotated[str, typer.Option("--output", help="boxes, raw (the heads' maps) or detections.")] = "boxes",
-    opset: Annotated[int, typer.Option("--opset", help="Version of ONNX's operators.")] = 21,
-    confidence: Annotated[float, typer.Option("--confidence", help="Least score of a detection.")] = 0.25,
+    opset: Annotated[int, typer.Option("--opset", help="Version of ONNX's operators.")] = OPSET,
+    confidence: Annotated[float, typer.Option("--confidence", help="Least score of a detection.")] = CONFIDENCE,
     tile: Annotated[
         str | None, typer.Option("--tile", help="Order of fpga's weights: TMxTN, such as 32x4.", show_default=False)
     ] = None,
@@ -43,11 +46,16 @@ def export(
     from yolo_dist.export.write import export_file
 
     if format_ == "fpga":
+        given = {"--output": output != "boxes", "--opset": opset != OPSET, "--confidence": confidence != CONFIDENCE}
+        if foreign := [name for name, is_given in given.items() if is_given]:
+            raise ConfigError("options", [f"{' and '.join(foreign)} are for ONNX files, not for --format fpga"])
         _dump(load_model(model, cfg, weights, dataset, size=size), out, tile, as_json)
         return
     if tile is not None:
         raise ConfigError("options", ["--tile is for --format fpga"])
     values: dict[str, Any] = {"format": format_, "output": output, "opset": opset, "confidence": confidence}
+    if format_ not in FORMATS:
+        raise ConfigError("options", [f"--format {format_} is none of {', '.join(FORMATS)}"])
     config = validate(ExportConfig, values, "options")
     record = export_file(load_model(model, cfg, weights, dataset, size=size), config, out)
     if as_json:

@@ -68,9 +68,7 @@ class RangeTracking:
         self.workers = workers
         self.quantizers = [quantizer for _, quantizer in network.quantizers()]
         self.norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
-        self.freeze_ranges, self.freeze_statistics = (
-            _step_of(key, getattr(config, key), optimizer_steps) for key in ("freeze_ranges", "freeze_statistics")
-        )
+        self.freeze_ranges, self.freeze_statistics = freezing_steps(config, optimizer_steps)
         self._forget()
 
     def before_batch(self, step: int, training: bool) -> None:
@@ -105,10 +103,26 @@ def share_ranges(average: QuantizedNetwork, network: QuantizedNetwork) -> None:
         mine.low, mine.high = theirs.low, theirs.high
 
 
+def freezing_steps(config: QuantizedTrainingConfig, optimizer_steps: int) -> tuple[float, float]:
+    """At which optimizer steps of a stage ranges and statistics freeze.
+
+    Raises:
+        ConfigError: after its last one.
+    """
+    ranges, statistics = (
+        _step_of(key, getattr(config, key), optimizer_steps) for key in ("freeze_ranges", "freeze_statistics")
+    )
+    return ranges, statistics
+
+
 def _step_of(key: str, point: float, optimizer_steps: int) -> float:
     step = point * optimizer_steps if point <= 1 else point
     if step > optimizer_steps:
         raise ConfigError(
-            "quantization", [f"{key} is step {point:g}, and the stage has only {optimizer_steps} optimizer steps"]
+            "quantization",
+            [
+                f"{key} is step {point:g}, and the stage has only {optimizer_steps} optimizer steps; give a share of "
+                "them up to 1, or train longer"
+            ],
         )
     return step
