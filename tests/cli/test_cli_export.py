@@ -82,7 +82,10 @@ def test_a_dump_for_an_fpga_reads_back_as_the_integers_of_the_bundle(folder: Pat
     [
         (["--format", "fpga"], "format fpga takes a quantised bundle; quantise with power_of_two and fold_batchnorm"),
         (["--tile", "4x4"], "options: --tile is for --format fpga"),
-        (["--format", "fpga", "--opset", "17", "--output", "raw"], "options: --output and --opset are for ONNX files"),
+        (
+            ["--format", "fpga", "--opset", "17", "--output", "raw"],
+            "options: --output and --opset are for ONNX files, not for --format fpga",
+        ),
         (["--format", "tflite"], "options: --format tflite is none of onnx, onnx-int8, fpga"),
     ],
 )
