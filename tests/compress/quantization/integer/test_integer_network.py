@@ -1,10 +1,13 @@
 """Integers compute what the quantised network simulates."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from every_layer import every_layer, quantized
+from PIL import Image
 from small_networks import conv, head, random_images, random_network, randomize
 
 from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork, calibrate, quantize
@@ -53,6 +56,29 @@ def test_every_backbone_is_equal_to_one_unit(name: str) -> None:
     integers = integer_network(network)
     assert integers.shifts_only
     comparison = compare(integers, network, random_images(1, cfg.size, seed=1))
+    assert {layer.name: layer.largest for layer in comparison.layers if layer.largest > 1} == {}
+
+
+@pytest.fixture(scope="module")
+def photographs(shared_data: Path) -> torch.Tensor:
+    """Two real images as the network sees them, float [2, 3, 64, 64]."""
+    paths = sorted((shared_data / "bccd" / "JPEGImages").glob("*.jpg"))[:2]
+    small = [np.asarray(Image.open(path).convert("RGB").resize((64, 64))) for path in paths]
+    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float().div(255)
+
+
+@pytest.mark.parametrize("config", [{}, {"fold_batchnorm": True, "power_of_two": True}], ids=str)
+@pytest.mark.parametrize("name", ZOO)
+def test_on_real_images_every_backbone_is_equal_to_one_unit(
+    name: str, config: dict[str, Any], photographs: torch.Tensor
+) -> None:
+    torch.manual_seed(0)
+    network = quantize(
+        randomize(Network(zoo_cfg(name, classes=3, width=0.25, image_size=(64, 64)))), QuantizationConfig(**config)
+    )
+    calibrate(network, [photographs], "minmax")
+    network.eval()
+    comparison = compare(integer_network(network), network, photographs[:1])
     assert {layer.name: layer.largest for layer in comparison.layers if layer.largest > 1} == {}
 
 
