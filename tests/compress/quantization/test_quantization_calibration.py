@@ -1,6 +1,7 @@
 """Calibration: the ranges of activations, seen while they are not quantised."""
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -98,6 +99,22 @@ def test_calibrating_again_forgets_the_ranges_before() -> None:
     calibrate(quantized, [torch.ones_like(IMAGES)], "minmax")
     calibrate(quantized, [IMAGES], "minmax")
     assert {name: (float(one.low), float(one.high)) for name, one in quantized.quantizers()} == ranges([IMAGES])
+
+
+def test_one_look_at_the_images_keeps_none_of_them() -> None:
+    """A thousand images need the memory of one batch; a weak reference tells whether the one before is still there."""
+    seen: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def batches() -> Iterator[torch.Tensor]:
+        for number in range(5):
+            alive.append(sum(reference() is not None for reference in seen))
+            batch = torch.full_like(IMAGES, number / 5)
+            seen.append(weakref.ref(batch))
+            yield batch
+
+    calibrate(quantize(network(), QuantizationConfig()), batches(), "minmax")
+    assert max(alive) <= 1
 
 
 def test_no_image_is_an_error_that_names_the_setting() -> None:

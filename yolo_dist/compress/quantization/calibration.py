@@ -26,29 +26,29 @@ def calibrate(network: QuantizedNetwork, batches: Iterable[Tensor], measure: Ran
     Args:
         network: its mode stays; batch norms use their running statistics.
         batches: of images, float [B, C, H, W] in 0..1.
-        measure: how ranges follow from what is seen. `percentile` and `mse` see the images twice.
+        measure: how ranges follow from what is seen. `percentile` and `mse` see the images twice and keep them meanwhile.
 
     Raises:
         NotCalibrated: there is no image.
         NonFiniteOutput: an activation is NaN or infinite; names it.
     """
-    images = list(batches)
-    if not images:
-        raise NotCalibrated("ranges are measured on images, and there are none; set calibration_images")
+    again = measure in ("percentile", "mse")
+    if again:
+        batches = list(batches)
     quantizers = dict(network.quantizers())
     rough = MovingAverage if measure == "moving-average" else MinMax
-    _observe(network, images, quantizers, [rough() for _ in quantizers])
-    if measure in ("percentile", "mse"):
+    _observe(network, batches, quantizers, [rough() for _ in quantizers])
+    if again:
         choices = [without_extremes if measure == "percentile" else least_error(q.lay) for q in quantizers.values()]
         histograms = [
             Histogram(q.low.cpu(), q.high.cpu(), choice) for q, choice in zip(quantizers.values(), choices, strict=True)
         ]
-        _observe(network, images, quantizers, histograms)
+        _observe(network, batches, quantizers, histograms)
 
 
 def _observe(
     network: QuantizedNetwork,
-    batches: Sequence[Tensor],
+    batches: Iterable[Tensor],
     quantizers: Mapping[str, ActivationQuantizer],
     observers: Sequence[RangeObserver],
 ) -> None:
@@ -56,14 +56,18 @@ def _observe(
     network.eval()
     for quantizer, observer in zip(quantizers.values(), observers, strict=True):
         quantizer.active, quantizer.watch = False, observer.observe
+    seen = False
     try:
         for images in batches:
+            seen = True
             network(images)
     finally:
         for quantizer in quantizers.values():
             quantizer.active, quantizer.watch = True, None
         for module in training:
             module.training = True
+    if not seen:
+        raise NotCalibrated("ranges are measured on images, and there are none; set calibration_images")
     for (name, quantizer), observer in zip(quantizers.items(), observers, strict=True):
         low, high = observer.range()
         if not (low.isfinite() and high.isfinite()):
