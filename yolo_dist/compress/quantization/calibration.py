@@ -26,7 +26,7 @@ def calibrate(network: QuantizedNetwork, batches: Iterable[Tensor], measure: Ran
     Args:
         network: its mode stays; batch norms use their running statistics.
         batches: of images, float [B, C, H, W] in 0..1.
-        measure: how ranges follow from what is seen. `percentile` and `mse` see the images twice and keep them meanwhile.
+        measure: how ranges follow from what is seen. `percentile` and `mse` see images twice and keep them meanwhile.
 
     Raises:
         NotCalibrated: there is no image.
