@@ -40,6 +40,28 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         list(text_chunks(UPath(tmp_path), "a.txt"))
 
 
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("0001", "0001"),
+        ("0001.jpg", "0001"),
+        ("./0001.jpg", "0001"),
+        ("images/0001.jpg", "0001"),
+        ("/home/me/data/images/0001.jpg", "0001"),
+        ("0001  1", "0001"),
+        ("0001 -1", "0001"),
+        ("with space 1", "with space 1"),
+        ("with space 1.jpg", "with space 1"),
+        ("missing 1", "missing 1"),
+    ],
+)
+def test_an_entry_of_a_list_is_the_image_it_names(tmp_path: Path, entry: str, name: str) -> None:
+    (tmp_path / "list.txt").write_text(f"{entry}\n\n")
+    files = {stem: UPath(f"{stem}.jpg") for stem in ("0001", "with space 1")}
+    source = SplitSource(images="images", list="list.txt")
+    assert folders.listed_images(UPath(tmp_path), source, files) == [name]
+
+
 def parse(content: bytes, place: str) -> tuple[Boxes, tuple[Rejection, ...]]:
     """One box for each character of the file; a question mark is damage."""
     if b"?" in content:

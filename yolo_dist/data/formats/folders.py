@@ -49,7 +49,8 @@ def listed_images(root: UPath, source: SplitSource, files: dict[str, UPath]) -> 
     """Names of a split's images in the order of its list file; without one, all of `files`.
 
     An entry may be a bare name, a path below the image folder or below the root, or the absolute path a Darknet list
-    holds; suffixes do not matter.
+    holds; suffixes do not matter. Pascal VOC's lists of a class say behind a name whether it is there (1, 0 or -1): all
+    of them are images of the split.
 
     Raises:
         DataError: there is no such list.
@@ -61,7 +62,11 @@ def listed_images(root: UPath, source: SplitSource, files: dict[str, UPath]) -> 
 
 
 def _image_name(entry: str, folder: str, files: dict[str, UPath]) -> str:
-    tail = entry.rpartition(f"{folder.strip('./')}/")[2] if folder.strip("./") else entry.removeprefix("./")
+    below = folder.strip("./")
+    tail = (entry.rpartition(f"{below}/")[2] if below else entry).removeprefix("./")
+    name, _, presence = tail.rpartition(" ")
+    if presence in ("1", "0", "-1") and tail not in files and name.strip() in files:
+        return name.strip()
     stem, dot, suffix = tail.rpartition(".")
     return stem if dot and tail not in files and f".{suffix.lower()}" in IMAGE_SUFFIXES else tail
 
