@@ -1,6 +1,9 @@
 """Commands about data: what is good is converted, what is bad is counted and named, nothing is left half-written."""
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -271,9 +274,12 @@ def test_a_destination_that_is_a_file_is_refused_in_one_line(pets: Path, tmp_pat
     assert error == f"{tmp_path}/taken: is a file, where a folder shall go; remove it or give another place"
 
 
-def test_a_store_that_cannot_be_reached_is_named_with_what_to_set(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:9"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    (error,) = refused("convert", pets / "pets.yaml", pets / "source", "s3://bucket/pets")
-    assert error.startswith("s3://bucket/pets: cannot be used: Could not connect to the endpoint URL")
-    assert "AWS_ENDPOINT_URL" in error
+def test_a_store_that_cannot_be_reached_is_named_with_what_to_set(pets: Path) -> None:
+    """In a process of its own: connections to stores are kept for as long as one lives."""
+    store = {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    environment = {**os.environ, **{f"AWS_{name}": value for name, value in store.items()}}
+    command = [sys.executable, "-m", "yolo_dist", *map(str, convert(pets)[:-1]), "s3://bucket/pets"]
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("error: s3://bucket/pets: cannot be used: Could not connect to the endpoint URL")
+    assert "AWS_ENDPOINT_URL" in outcome.stderr

@@ -38,7 +38,8 @@ def test_bad_data_is_refused_as_in_one_process(tmp_path: Path, ray_session: None
 
 def test_an_error_in_a_worker_is_itself(tmp_path: Path, ray_session: None) -> None:
     source = good_yolo_dataset(tmp_path / "in", 10)
-    (tmp_path / "out").write_text("a file where the folder shall go")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".train.unfinished").write_text("a file where the folder shall go")
     with pytest.raises((NotADirectoryError, FileExistsError), match=str(tmp_path / "out")):
         convert(yolo_card(), source, tmp_path / "out", "train", ConvertConfig(workers=2))
 
