@@ -30,7 +30,6 @@ from yolo_dist.data.loader import Loader
 from yolo_dist.data.scenes import CLASSES
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.freed_memory import keep_freed_memory
-from yolo_dist.storage import location
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
@@ -127,10 +126,9 @@ def epoch_seconds(
     """Seconds from epoch to epoch of a stage, the first left out."""
     metrics = folder / f"{name}.jsonl"
     evaluation = EvaluateJob(str(folder / "start"), str(shards.folder), str(folder / f"out-{name}"))
-    checkpoints = location(folder / "checkpoints")
-    own = str(checkpoints / name)
-    job = TrainJob(evaluation, str(shards.folder), config, str(metrics), "benchmark", name, own)
-    train_on_workers(job, cluster, checkpoints, name)
+    checkpoints = str(folder / "checkpoints" / name)
+    job = TrainJob(evaluation, str(shards.folder), config, str(metrics), "benchmark", name, checkpoints)
+    train_on_workers(job, cluster)
     ends = [json.loads(line)["seconds"] for line in metrics.read_text().splitlines()]
     return [after - before for before, after in pairwise(ends)]
 

@@ -88,9 +88,9 @@ def steps_of(trainer: Trainer, epochs: int) -> Phases:
     phases = Phases()
     step, batches = trainer._train_batch, trainer._batches
 
-    def waited() -> Iterator[Batch]:
+    def waited(start: int = 0) -> Iterator[Batch]:
         following = phases.around("waiting for data", lambda source: next(source, None))
-        source = batches()
+        source = batches(start)
         while (batch := following(source)) is not None:
             yield batch
 

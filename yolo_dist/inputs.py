@@ -51,8 +51,8 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
     for teacher in recipe.foreign_teachers():
         _attempt(lambda teacher=teacher: check_model(ModelSource(bundle=teacher), card, recipe.image_size), problems)  # type: ignore[misc]
     problems += _quantization_problems(recipe)
-    if opened and opened[0][1][0] is not None and not isinstance(recipe.dataset, Mix):
-        problems += _freezing_problems(recipe, len(opened[0][1][0]))
+    if all(split is not None for _, (split, _) in opened):
+        problems += _freezing_problems(recipe, sum(len(split) for _, (split, _) in opened if split is not None))
     _attempt(lambda: require_reachable(location(recipe.storage)), problems)
     if problems:
         raise ConfigError(source or recipe.name, list(dict.fromkeys(problems)))
@@ -80,13 +80,13 @@ def _quantization_problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _freezing_problems(recipe: Recipe, images: int) -> Iterator[str]:
-    """Stages that are over before ranges or statistics would freeze."""
+    """Stages that are over before ranges or statistics would freeze, as far as their steps are known by now."""
     for stage in recipe.stages:
-        if isinstance(stage, TrainStage) and stage.quantization is not None and stage.batch_size != "auto":
-            batches = -(-images // stage.images_a_batch)
-            steps = -(-batches // stage.accumulate) * stage.epochs
+        if not isinstance(stage, TrainStage) or stage.batch_size == "auto" or stage.sampling is not None:
+            continue
+        if stage.quantization is not None:
             try:
-                freezing_steps(stage.quantization, steps)
+                freezing_steps(stage.quantization, stage.optimizer_steps(images) * stage.epochs)
             except ConfigError as error:
                 yield from (f"{stage.id}: {error.source}: {problem}" for problem in error.problems)
 

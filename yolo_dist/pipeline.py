@@ -209,7 +209,7 @@ def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath, teacher: UP
         "start": read_record(start)[1],
         "train": inputs.train.fingerprint,
         "validation": inputs.validation.fingerprint,
-        "evaluation": {"max_detections": None} | recipe.evaluation.model_dump(mode="json", exclude_none=True),
+        "evaluation": recipe.evaluation.model_dump(mode="json", exclude_none=True),
         "max_detections": inputs.card.max_detections,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -251,9 +251,8 @@ def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:
 
 def _origin(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     """Everything that the first weights depend on; files by their content, so that they may move."""
-    channels = {} if recipe.model.channels is None else {"channels": recipe.model.channels}
     return {
-        "model": recipe.model.model_dump(mode="json", include={"zoo", "width"}) | channels,
+        "model": recipe.model.model_dump(mode="json", include={"zoo", "width", "channels"}, exclude_none=True),
         "files": recipe.model.fingerprints(),
         "image_size": list(recipe.image_size),
         "seed": recipe.seed,

@@ -55,13 +55,11 @@ def quantization_problems(stages: Sequence[Mapping[str, Any]], model: State | No
                 yield number, name, "format onnx-int8 needs a quantised network, and what it starts from is float"
             if asked == "onnx" and start == "quantised":
                 yield number, name, "format onnx is float32, and what it starts from is quantised; take onnx-int8"
-        quantizes = kind == "quantize" or stage.get("quantization") is not None
-        before = states[name] = "quantised" if quantizes else start if kind in ("train", "export") else _pruned(start)
-
-
-def _pruned(start: State | None) -> State | None:
-    """What pruning gives: a float network, or a mistake that was told."""
-    return "float" if start is None else start
+        if kind == "quantize" or stage.get("quantization") is not None:
+            start = "quantised"
+        elif kind == "prune" and start is None:
+            start = "float"
+        before = states[name] = start
 
 
 def _teachers(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:

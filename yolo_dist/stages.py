@@ -106,7 +106,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         tracking=context.tracking,
         teacher=None if context.teacher is None else str(context.teacher),
     )
-    train_on_workers(job, context.cluster, context.checkpoints, context.name)
+    train_on_workers(job, context.cluster)
     _report_noise(context)
 
 

@@ -206,7 +206,7 @@ def job(folder: Path, **config: Any) -> TrainJob:
 
 def test_a_stage_trains_with_what_auto_came_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = job(tmp_path, batch_size="auto", nominal_batch=4)
-    train_on_workers(task, ClusterConfig(workers=0), UPath(tmp_path / "checkpoints"), "auto")
+    train_on_workers(task, ClusterConfig(workers=0))
     assert "base: 8 images, batch 4 × 1, " in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "batch_size.json").read_text()) == 4
 
@@ -217,4 +217,4 @@ def test_a_stage_that_runs_out_of_memory_says_what_fits(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Trainer, "_train_batch", step)
     with pytest.raises(OutOfMemory, match=r"ran out of memory with 8 images of its own \(batch_size 8\); 4 would fit"):
-        train_on_workers(job(tmp_path, batch_size=8), ClusterConfig(workers=0), UPath(tmp_path / "checkpoints"), "x")
+        train_on_workers(job(tmp_path, batch_size=8), ClusterConfig(workers=0))

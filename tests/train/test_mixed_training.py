@@ -89,8 +89,10 @@ def test_two_workers_train_on_a_mixture_and_measure_it(mixture_folder: Path, tmp
     train, validation = (open_mixture(mixture_folder, split).plan for split in ("train", "val"))
     start = EvaluateJob(str(tmp_path / "start"), validation, str(tmp_path / "out"))
     config = training(epochs=2, evaluate_every=1)
-    job = TrainJob(start, train, config, str(tmp_path / "metrics.jsonl"), "run", "base", str(tmp_path / "own"))
-    train_on_workers(job, ClusterConfig(workers=2), UPath(tmp_path / "checkpoints"), name="mixed")
+    job = TrainJob(
+        start, train, config, str(tmp_path / "metrics.jsonl"), "run", "base", str(tmp_path / "checkpoints" / "mixed")
+    )
+    train_on_workers(job, ClusterConfig(workers=2))
     first, _ = read_metrics(UPath(tmp_path / "metrics.jsonl"))
     assert set(first["sources"]) == {"street", "home"}
     assert (tmp_path / "out" / "bundle" / "model.weights").is_file()

@@ -68,7 +68,7 @@ class Place:
     def train(self, output: str, workers: int, **config: Any) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl after training into `output`."""
         job = self.job(output, **config)
-        train_on_workers(job, ClusterConfig(workers=workers), self.checkpoints, name=output)
+        train_on_workers(job, ClusterConfig(workers=workers))
         return self.lines(output)
 
     def lines(self, output: str) -> list[dict[str, Any]]:
@@ -240,7 +240,7 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint_and_ends_as_if_nothing
     assert not (place.folder / "broken").exists()
     written = (place.folder / "broken.jsonl").read_text()
 
-    train_on_workers(job, cluster, place.checkpoints, "broken")
+    train_on_workers(job, cluster)
 
     assert (place.folder / "broken.jsonl").read_text().startswith(written)
     assert [line["loss"] for line in place.lines("broken")] == [line["loss"] for line in never_stopped]
@@ -250,7 +250,7 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint_and_ends_as_if_nothing
     # The driver was killed before it could take the results: no epoch is trained again, the lines keep their times.
     written = (place.folder / "broken.jsonl").read_text()
     shutil.rmtree(place.folder / "broken")
-    train_on_workers(job, cluster, place.checkpoints, "broken")
+    train_on_workers(job, cluster)
     assert (place.folder / "broken.jsonl").read_text() == written
     assert place.weights("broken") == place.weights("smooth")
     assert place.evaluated("broken") == place.evaluated("smooth")

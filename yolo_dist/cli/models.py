@@ -87,7 +87,7 @@ def evaluate(
     size: Size = None,
     confidence: Annotated[float, typer.Option(help="Least score that counts.")] = 0.001,
     augment: Annotated[
-        bool, typer.Option("--augment", help="Look at each image in four views: better, in four times as long.")
+        bool, typer.Option("--augment", help="Look at each image in four views, mirrored and in other sizes.")
     ] = False,
     runtime: Annotated[
         str, typer.Option("--runtime", help="torch, or onnxruntime for a file that `export` wrote.")

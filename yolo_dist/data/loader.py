@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -154,6 +153,19 @@ class Loader:
             jobs = (self._job(order, step, size_at(self.seed, epoch, step)) for step in steps)
             yield from _prefetched(jobs, self.threads)
 
+    def whole(self, batch_size: int | None = None) -> "Loader":
+        """The same for all workers' shares together, in batches of its own size or another."""
+        return Loader(
+            self.shards,
+            self.image_size,
+            batch_size or self.batch_size,
+            augment=self.augment,
+            seed=self.seed,
+            threads=self.threads,
+            shuffle=self.shuffle,
+            factors=self.factors,
+        )
+
     def _job(self, order: Order, step: int, size: Size) -> "_Job":
         batch = order.batch(step)
         own = share_of(len(batch), self.rank, self.world_size)
@@ -203,9 +215,7 @@ def training_image_batches(loader: Loader, count: int) -> Iterator[torch.Tensor]
     Returns:
         float [n, 3, H, W] in 0..1; the n add up to `count`, or to all that an epoch shows.
     """
-    whole = copy(loader)
-    whole.rank, whole.world_size, whole.batch_size = 0, 1, max(1, min(count, FEW))
-    return _images(whole.batches(0), count)
+    return _images(loader.whole(max(1, min(count, FEW))).batches(0), count)
 
 
 def _images(batches: Iterator[Batch], count: int) -> Iterator[torch.Tensor]:

@@ -1,5 +1,6 @@
 """What a training stage is told."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -121,6 +122,10 @@ class TrainConfig(Config):
     def accumulate(self) -> int:
         """Global batches in an optimizer step."""
         return max(1, round(self.nominal_batch / self.images_a_batch))
+
+    def optimizer_steps(self, samples: int) -> int:
+        """Optimizer steps of an epoch that shows so many images."""
+        return math.ceil(math.ceil(samples / self.images_a_batch) / self.accumulate)
 
     def evaluates_after(self, epoch: int) -> bool:
         """Whether the network is evaluated after epoch `epoch` (from 0), which is not the last."""

@@ -1,10 +1,8 @@
 """The training loop: epochs of one worker's share, its state, nothing of Ray."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +92,7 @@ class Trainer:
             factors=sampling_factors(shards, config),
             pinned=self.device.type == "cuda",
         )
-        self.optimizer_steps = math.ceil(self.loader.steps / config.accumulate)
+        self.optimizer_steps = config.optimizer_steps(self.loader.samples)
         self.optimizer = build_optimizer(self.network, config.optimizer)
         steps = self.optimizer_steps * config.epochs
         self.schedule = Schedule(config.optimizer, steps, config.epochs, is_new(self.network))
@@ -205,9 +203,7 @@ class Trainer:
 
     def global_batch(self, step: int) -> Batch:
         """Global batch `step` of this epoch, all workers' shares of it: made once more, it is the same."""
-        loader = copy(self.loader)
-        loader.rank, loader.world_size = 0, 1
-        return next(loader.batches(self.epoch, step, self._size_of_step if self.config.multi_scale else None))
+        return next(self._batches(step, self.loader.whole()))
 
     def _prepare_quantization(self, network: QuantizedNetwork) -> None:
         assert isinstance(self.average.network, QuantizedNetwork)
@@ -216,8 +212,9 @@ class Trainer:
             steps = self.optimizer_steps * self.config.epochs
             self.tracking = RangeTracking(network, self.config.quantization, steps, self.workers)
 
-    def _batches(self, start: int = 0) -> Iterator[Batch]:
-        return self.loader.batches(self.epoch, start, self._size_of_step if self.config.multi_scale else None)
+    def _batches(self, start: int = 0, loader: Loader | None = None) -> Iterator[Batch]:
+        size = self._size_of_step if self.config.multi_scale else None
+        return (loader or self.loader).batches(self.epoch, start, size)
 
     def _size_of_step(self, seed: int, epoch: int, step: int) -> tuple[int, int]:
         """Input size of a global batch: the same on all workers."""

@@ -8,8 +8,8 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import BatchNorm2d
 
+from yolo_dist.compress.pruning.reestimation import batch_norms
 from yolo_dist.compress.quantization import QuantizedNetwork, QuantizedTrainingConfig, calibrate, quantize
 from yolo_dist.compress.quantization.ranges import MOMENTUM
 from yolo_dist.darknet.network import Network
@@ -67,7 +67,7 @@ class RangeTracking:
     ) -> None:
         self.workers = workers
         self.quantizers = [quantizer for _, quantizer in network.quantizers()]
-        self.norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+        self.norms = batch_norms(network)
         self.freeze_ranges, self.freeze_statistics = freezing_steps(config, optimizer_steps)
         self._forget()
 

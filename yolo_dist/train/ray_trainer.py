@@ -69,7 +69,8 @@ class TrainJob:
         run, stage: names for trackers and progress.
         run_identity, stage_identity: see `TrackedStage`.
         teacher: URL of the teacher's bundle, of a distilled stage.
-        checkpoints: path or URL of the stage's checkpoints, which all workers reach.
+        checkpoints: path or URL of the stage's checkpoints, which all workers reach; its name tells everything apart
+            that the stage depends on.
     """
 
     start: EvaluateJob
@@ -85,7 +86,7 @@ class TrainJob:
     teacher: str | None = None
 
 
-def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
+def train_on_workers(job: TrainJob, cluster: ClusterConfig) -> None:
     """Train on Ray workers; `bundle/` and `evaluation/` lie at the job's output afterwards.
 
     An interrupted call goes on from the job's last checkpoint; after a finished one only the evaluation is left to do
@@ -96,7 +97,8 @@ def train_on_workers(job: TrainJob, cluster: ClusterConfig, checkpoints: UPath, 
         NonFiniteLoss: a loss is no number; its batch lies in `failures/` beside the job's metrics.
         TrainError: why else a worker failed.
     """
-    run_on_workers(_train, job, cluster, checkpoints, name, stoppable=True)
+    folder = location(job.checkpoints)
+    run_on_workers(_train, job, cluster, folder.parent, folder.name, stoppable=True)
 
 
 def evaluate_on_workers(job: EvaluateJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
@@ -123,7 +125,7 @@ def _train(job: TrainJob, workers: Workers) -> None:
     evaluation = _accuracy_of(trainer, job.start, validation, autocast=False, last=True)
     kept, other = trainer.best.kept(trainer.average.network, trainer.epoch)
     if kept.name == "best":
-        evaluation = _evaluated(kept.network, trainer, job.start, validation, autocast=False)
+        evaluation = _evaluated(kept.network, trainer, job.start, validation)
     if evaluation is None:
         return
     if other is not None:
@@ -180,30 +182,42 @@ def _accuracy_of(
         NonFiniteLoss: the weights became so large that the network gives NaN or infinity.
     """
     with trainer.judged(last) as network:
-        evaluation = _evaluated(network, trainer, job, validation, autocast)
+        evaluation = _evaluated(network, trainer, job, validation, torch.bfloat16 if autocast else None)
         trainer.best.see(network, trainer.epoch, None if evaluation is None else evaluation.metrics.map)
     return evaluation
 
 
 def _evaluated(
-    network: Network, trainer: Trainer, job: EvaluateJob, validation: Images, autocast: bool
+    network: Network, trainer: Trainer, job: EvaluateJob, validation: Images, autocast: torch.dtype | None = None
 ) -> Evaluation | None:
     try:
-        return evaluate(
-            network,
-            validation,
-            trainer.image_size,
-            job.config,
-            rank=trainer.workers.rank,
-            world_size=trainer.workers.size,
-            gather=trainer.workers.gather,
-            device=trainer.device,
-            autocast=torch.bfloat16 if autocast else None,
-            threads=job.threads,
-            max_detections=job.max_detections,
-        )
+        return _by_all(trainer.workers, network, validation, trainer.image_size, job, autocast)
     except NonFiniteOutput:
         raise NonFiniteLoss(f"the network's output is not finite after epoch {trainer.epoch}; {REMEDY}") from None
+
+
+def _by_all(
+    workers: Workers,
+    network: Network,
+    validation: Images,
+    image_size: tuple[int, int],
+    job: EvaluateJob,
+    autocast: torch.dtype | None = None,
+) -> Evaluation | None:
+    """Evaluation by all workers; only the first one gets it."""
+    return evaluate(
+        network,
+        validation,
+        image_size,
+        job.config,
+        rank=workers.rank,
+        world_size=workers.size,
+        gather=workers.gather,
+        device=workers.device,
+        autocast=autocast,
+        threads=job.threads,
+        max_detections=job.max_detections,
+    )
 
 
 def _accuracies(metrics: Metrics) -> dict[str, Any]:
@@ -216,18 +230,7 @@ def _accuracies(metrics: Metrics) -> dict[str, Any]:
 
 def _evaluate(job: EvaluateJob, workers: Workers) -> None:
     bundle, validation = open_bundle(job.model), open_images(job.validation)
-    evaluation = evaluate(
-        bundle.network.to(workers.device),
-        validation,
-        bundle.image_size,
-        job.config,
-        rank=workers.rank,
-        world_size=workers.size,
-        gather=workers.gather,
-        device=workers.device,
-        threads=job.threads,
-        max_detections=job.max_detections,
-    )
+    evaluation = _by_all(workers, bundle.network.to(workers.device), validation, bundle.image_size, job)
     if evaluation is not None:
         save_evaluation(evaluation, validation, location(job.output) / EVALUATION_FOLDER)
 

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
-from torch.nn import BatchNorm2d
 
 from yolo_dist.compress.pruning.reestimation import batch_norms, reestimate_batchnorm
 from yolo_dist.darknet.network import Network
@@ -25,10 +24,9 @@ def statistics_of(network: Network, frozen: Collection[int] = ()) -> list[Tensor
 
 def is_new(network: Network) -> bool:
     """Whether a network was never trained: its batch norms, where it has some, have seen nothing yet."""
-    norms = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
     return all(
         bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
-        for norm in norms
+        for norm in batch_norms(network)
         if norm.running_mean is not None and norm.running_var is not None
     )
 

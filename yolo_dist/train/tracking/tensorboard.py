@@ -7,9 +7,9 @@ for: what `flush` should have written may come later.
 
 import json
 import secrets
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from yolo_dist.object_store import is_remote
 from yolo_dist.storage import publish, remove
+from yolo_dist.temporary import temporary_folder
 from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of
 
 
@@ -33,7 +34,8 @@ class EventFiles:
     def __init__(self, stage: TrackedStage) -> None:
         self.stage = stage
         self.folder = stage.metrics.parent / "tensorboard" / stage.stage
-        self._temporary = tempfile.TemporaryDirectory(prefix="yolo-dist-") if is_remote(self.folder) else None
+        self._exit = ExitStack()
+        self._temporary = self._exit.enter_context(temporary_folder()) if is_remote(self.folder) else None
         self._file: EventsWriter | None = None
 
     def log(self, line: dict[str, Any]) -> None:
@@ -63,13 +65,12 @@ class EventFiles:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._exit.close()
 
     def _open(self, afresh: bool) -> None:
         if afresh:
             remove(self.folder)
-        folder = Path(self._temporary.name if self._temporary else self.folder.path)
+        folder = self._temporary or Path(self.folder.path)
         folder.mkdir(parents=True, exist_ok=True)
         # a file's name has nothing finer than seconds in it
         self._file = EventsWriter(str(folder / "events"), f".{secrets.token_hex(3)}")
@@ -82,7 +83,7 @@ class EventFiles:
         assert self._file is not None
         self._file.flush()
         if self._temporary is not None:
-            for file in Path(self._temporary.name).iterdir():
+            for file in self._temporary.iterdir():
                 publish(self.folder / file.name, file.read_bytes())
 
 
