@@ -67,6 +67,28 @@ def publish(path: UPath, data: bytes | str) -> None:
         raise
 
 
+def create(path: UPath, data: str) -> bool:
+    """Write a file completely unless there is one; of several who try at once with data of their own, one does.
+
+    Object stores need conditional writes for it, as Amazon's has them.
+
+    Returns:
+        Whether this call wrote it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if is_remote(path):
+            persistently(path, lambda: path.fs.pipe_file(path.path, data.encode(), mode="create"))
+            return True
+        with tempfile.NamedTemporaryFile("w", dir=path.path.rpartition("/")[0], prefix=f".{path.name}.") as file:
+            file.write(data)
+            file.flush()
+            os.link(file.name, path.path)
+    except FileExistsError:
+        return is_remote(path) and path.read_text() == data  # an answer that was lost, and the second attempt
+    return True
+
+
 @contextmanager
 def publish_file(path: UPath) -> Iterator[Path]:
     """Fill the yielded local file; it appears at `path` only if the block ends without an error and filled it."""
@@ -106,6 +128,25 @@ def local_copy(path: UPath) -> Iterator[Path]:
         target = Path(folder) / path.name
         persistently(path, lambda: path.fs.get(path.path, str(target), recursive=True))
         yield target
+
+
+def copy_folder(source: UPath, destination: UPath, last: str) -> None:
+    """Publish a folder a second time; local files that are never written to again share their place on the disk.
+
+    Args:
+        source: a folder that was published.
+        destination: where its copy goes.
+        last: the file that marks a folder as complete.
+    """
+    with local_copy(source) as there, publish_folder(destination, last) as folder:
+        shutil.copytree(there, folder, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:  # another disk, or one that has no links
+        shutil.copy2(source, destination)
 
 
 @contextmanager
