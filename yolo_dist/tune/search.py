@@ -18,7 +18,7 @@ from yolo_dist.ray_cluster import capacity, join_cluster
 from yolo_dist.recipe import Recipe
 from yolo_dist.report.search import render_search
 from yolo_dist.stage_tracking import run_identity
-from yolo_dist.storage import local_copy, location, publish
+from yolo_dist.storage import local_copy, location, publish, remove
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.tracking import say
 from yolo_dist.tune.record import read_records
@@ -74,9 +74,19 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
     results = write_results(plan)
     publish(folder / PAGE, render_search(results))
     over = sum(record.over for record in results.trials)
-    if over < space.most_trials:
+    if over >= space.most_trials:
+        _tidy(folder)
+    else:
         say(f"{space.name}: {over} of {space.most_trials} trials are over; --resume goes on with the others")
     return results
+
+
+def _tidy(search: UPath) -> None:
+    """Remove what stopped and failed trials left unfinished, and the claims; finished stages stay for more trials."""
+    remove(search / "claims")
+    for stage in (search / "shared").iterdir() if (search / "shared").exists() else ():
+        remove(stage / "work")
+        remove(stage / "checkpoints")
 
 
 def _problems_of_cluster(cluster: ClusterConfig) -> list[str]:
@@ -158,7 +168,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
 def _resources(cluster: ClusterConfig) -> Any:
     """What a trial's own process takes: all, where it trains itself, else nothing, for its workers take theirs."""
     if cluster.most_workers:
-        return tune.PlacementGroupFactory([{"CPU": 0.0}])
+        return {"memory": 1 << 20}  # Tune refuses nothing at all, and the smallest part of a core would be missed
     return {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
 
 

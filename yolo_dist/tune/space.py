@@ -39,7 +39,7 @@ class Space(Config):
     constraints: dict[Measure, Limit] = Field(default_factory=dict)
     """Limits of measures: a trial outside counts for nothing, and searchers learn to stay inside."""
     stage: StageId | None = None
-    """Stage whose row of the results is looked at; the last by default."""
+    """Stage whose row of the results is looked at, the last by default; trials leave out those after it."""
     searcher: Literal["random", "grid", "tpe", "nsga2"] = "tpe"
     """How the next trial is chosen."""
     trials: Annotated[int, Ge(1)] | None = None
@@ -155,6 +155,12 @@ def _varied(recipe: Mapping[str, Any], values: Values) -> dict[str, Any]:
     return varied
 
 
+def up_to_stage(recipe: Recipe, stage: str | None) -> Recipe:
+    """A recipe without the stages after one of them; all of it for None."""
+    ids = [other.id for other in recipe.stages]
+    return recipe if stage is None else recipe.model_copy(update={"stages": recipe.stages[: ids.index(stage) + 1]})
+
+
 def check_space(space: Space, source: str) -> Recipe:
     """Look whether every trial would be a recipe that reports what is asked for; start nothing.
 
@@ -163,7 +169,7 @@ def check_space(space: Space, source: str) -> Recipe:
         source: its file, for messages.
 
     Returns:
-        The recipe of the first value of everything.
+        The recipe as its file has it, up to the stage that is looked at.
 
     Raises:
         ConfigError: every path that the recipe does not have, every bound that it does not take, every objective that
@@ -175,32 +181,51 @@ def check_space(space: Space, source: str) -> Recipe:
     except ConfigError as error:
         raise ConfigError(source, [f"recipe: {space.recipe}: {problem}" for problem in error.problems]) from None
     problems = dict.fromkeys(_problems_of_paths(space, recipe))
-    problems |= dict.fromkeys(problems_of_measures(plain, space.stage, [*space.objectives, *space.constraints]))
-    if space.stopping is not None:
-        problems |= dict.fromkeys(space.stopping.problems_of(plain))
+    of_measures = problems_of_measures(plain, space.stage, [*space.objectives, *space.constraints])
+    problems |= dict.fromkeys(of_measures)
+    if space.stopping is not None and not any(problem.startswith("stage:") for problem in of_measures):
+        problems |= dict.fromkeys(space.stopping.problems_of(up_to_stage(plain, space.stage)))
     if problems:
         raise ConfigError(source, list(problems))
-    return plain
+    return up_to_stage(plain, space.stage)
 
 
 def _problems_of_paths(space: Space, recipe: Mapping[str, Any]) -> Iterator[str]:
-    """What a recipe says against the ends of each distribution, the others as its file has them or at their first."""
+    """What a recipe says against the first value of everything, and against the other ends one by one."""
     overridden = {item.partition("=")[0] for item in space.overrides}
-    first = {path: distribution.ends[0] for path, distribution in space.space.items()}
+    yield from (
+        f"space.{path}: is searched and overridden; leave one out" for path in space.space if path in overridden
+    )
+    first: Values = {}
     for path, distribution in space.space.items():
-        if path in overridden:
-            yield f"space.{path}: is searched and overridden; leave one out"
-        for value in distribution.ends:
-            try:
-                recipe_of(space, recipe, {**first, path: value})
-            except ValueError as error:
-                yield f"space.{path}: {error}"
-            except ConfigError as error:
-                for problem in error.problems:
-                    yield f"space.{_culprit(problem, path, first)}: {problem}"
+        try:
+            with_value(recipe, path, None)
+            first[path] = distribution.ends[0]
+        except ValueError as error:
+            yield f"space.{path}: {error}"
+    known = _problems_of(space, recipe, first)
+    for problem in known:
+        yield f"{_culprit(problem, first)}: {problem}"
+    for path in first:
+        for value in space.space[path].ends[1:]:
+            yield from (
+                f"space.{path}: {problem}"
+                for problem in _problems_of(space, recipe, {**first, path: value})
+                if problem not in known
+            )
 
 
-def _culprit(problem: str, path: str, first: Values) -> str:
-    """Which path a problem is about: that whose last key it begins with, or the one that was varied."""
-    key = problem.partition(":")[0].rpartition(".")[2]
-    return next((other for other in (path, *first) if other.rpartition(".")[2] == key), path)
+def _problems_of(space: Space, recipe: Mapping[str, Any], values: Values) -> list[str]:
+    try:
+        recipe_of(space, recipe, values)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _culprit(problem: str, values: Values) -> str:
+    """Which path a problem is about, that has the key in it; else all of them together."""
+    keys = problem.partition(":")[0].split(".")
+    paths = [path for path in values if path.split(".")[-1] in keys or path.split(".")[0] == keys[0]]
+    paths += [path for path in values if keys[-1] in path.split(".")]
+    return f"space.{paths[0]}" if paths else "space"

@@ -12,7 +12,7 @@ from yolo_dist.storage import location
 from yolo_dist.tune.objective import MEASURES
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record
 from yolo_dist.tune.shared_stages import SharedStages
-from yolo_dist.tune.space import Space, Values, recipe_of, trial_id
+from yolo_dist.tune.space import Space, Values, recipe_of, trial_id, up_to_stage
 from yolo_dist.tune.trial_tracking import track_trial
 
 Run = Callable[[Recipe, "SharedStages | None"], list[StageResult]]
@@ -43,7 +43,7 @@ class TrialPlan:
 
     def recipe_of(self, values: Values) -> Recipe:
         """A trial's recipe: its run lies in the search's folder, and W&B gets a run a trial, not one a stage."""
-        recipe = recipe_of(self.space, self.recipe, values)
+        recipe = up_to_stage(recipe_of(self.space, self.recipe, values), self.space.stage)
         place = {"name": trial_id(values), "storage": f"{self.folder}/trials"}
         return recipe.model_copy(update={**place, "tracking": recipe.tracking.model_copy(update={"wandb": None})})
 
@@ -69,6 +69,8 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
     except Exception as error:  # whatever a trial runs into, the others are worth more
         outcome = {"state": "failed", "reason": f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"}
     outcome = {"stages": finished_stages(search, name), "ended": time.time(), **outcome}
+    if (told := read_record(search, name)) is not None and told.over:
+        return told  # it was stopped, and failed because of that
     record = TrialRecord.model_validate({**record.model_dump(), **outcome})
     track_trial(record, plan.space.name, plan.identity, recipe_of(plan.space, plan.recipe, {}).tracking, search)
     record.save(search)
