@@ -17,6 +17,8 @@ from yolo_dist.errors import ConfigError
 from yolo_dist.object_store import is_remote, persistently
 
 CHUNK_BYTES = 1 << 20
+OTHERS_WERE_FIRST = ("PreconditionFailed", "ConditionalRequestConflict")
+"""What S3 says of a conditional write that lost."""
 
 Url = str | os.PathLike[str] | UPath
 """A path, or a URL that fsspec knows."""
@@ -76,17 +78,32 @@ def create(path: UPath, data: str) -> bool:
         Whether this call wrote it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if is_remote(path):
+        return persistently(path, lambda: _create_remote(path, data))
     try:
-        if is_remote(path):
-            persistently(path, lambda: path.fs.pipe_file(path.path, data.encode(), mode="create"))
-            return True
         with tempfile.NamedTemporaryFile("w", dir=path.path.rpartition("/")[0], prefix=f".{path.name}.") as file:
             file.write(data)
             file.flush()
             os.link(file.name, path.path)
     except FileExistsError:
-        return is_remote(path) and path.read_text() == data  # an answer that was lost, and the second attempt
+        return False
     return True
+
+
+def _create_remote(path: UPath, data: str) -> bool:
+    try:
+        path.fs.pipe_file(path.path, data.encode(), mode="create")
+    except FileExistsError:
+        pass
+    except OSError as error:
+        answer = getattr(error.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") not in OTHERS_WERE_FIRST:
+            raise
+    else:
+        return True
+    with suppress(FileNotFoundError):
+        return bool(path.fs.cat_file(path.path) == data.encode())  # an answer that was lost, and the second attempt
+    return False
 
 
 @contextmanager

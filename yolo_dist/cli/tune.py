@@ -62,7 +62,7 @@ def tune(
 
 
 def _show(results: "SearchResults") -> None:
-    from yolo_dist.report.search import LABELS, TEXTS
+    from yolo_dist.tune.page import LABELS, TEXTS
 
     rows = []
     for name in results.front:

@@ -16,11 +16,11 @@ from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
 from yolo_dist.ray_cluster import capacity, join_cluster
 from yolo_dist.recipe import Recipe
-from yolo_dist.report.search import render_search
 from yolo_dist.stage_tracking import run_identity
 from yolo_dist.storage import local_copy, location, publish, remove
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.tracking import say
+from yolo_dist.tune.page import render_search
 from yolo_dist.tune.record import read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals

@@ -117,10 +117,8 @@ def read_space(path: str, overrides: list[str] | None = None) -> Space:
         if not equals:
             problems.append(f"{item}: an override reads key=value or stage.key=value")
         elif key.split(".")[0] in Space.model_fields and key != "recipe":
-            try:
-                values = with_value(values, key, yaml.safe_load(text))
-            except (ValueError, yaml.YAMLError) as error:
-                problems.append(f"{item}: {' '.join(str(error).split())}")
+            values, problem = _overridden(values, key, text)
+            problems += [f"{item}: {problem}"] if problem else []
         else:
             of_recipe.append(item)
     if of_recipe and isinstance(values.get("overrides", []), list):
@@ -132,6 +130,17 @@ def read_space(path: str, overrides: list[str] | None = None) -> Space:
     if problems:
         raise ConfigError(path, problems)
     return space
+
+
+def _overridden(values: dict[str, Any], key: str, text: str) -> tuple[dict[str, Any], str]:
+    """A space's values with one of its own set, a distribution by `space.PATH`; and what is wrong with it."""
+    try:
+        value = yaml.safe_load(text)
+        if not key.startswith("space."):
+            return with_value(values, key, value), ""
+    except (ValueError, yaml.YAMLError) as error:
+        return values, " ".join(str(error).split())
+    return {**values, "space": {**values.get("space", {}), key.removeprefix("space."): value}}, ""
 
 
 def recipe_of(space: Space, recipe: Mapping[str, Any], values: Values) -> Recipe:

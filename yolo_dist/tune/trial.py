@@ -50,12 +50,15 @@ class TrialPlan:
 
 def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
     """Run a trial to its end, one that failed too, and write down what came of it; interrupted, the same call goes on.
+    One that is over is not run again.
 
     Raises:
         Interrupted: it was asked to end, and is not over.
     """
     search, name = location(plan.folder), trial_id(values)
     before = read_record(search, name)
+    if before is not None and before.over:
+        return before
     record = TrialRecord(id=name, values=values, state="running", began=before.began if before else time.time())
     record.save(search)
     try:

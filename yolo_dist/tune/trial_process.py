@@ -23,25 +23,26 @@ class TrialProcess(tune.Trainable):
     """Runs one trial after another, each from its values under `values`."""
 
     plan: TrialPlan
-    _run: threading.Thread
+    _values: Values
+    _run: threading.Thread | None
     _watched: str | None
     _told: dict[str, Any]
 
     def setup(self, config: dict[str, Any], plan: TrialPlan) -> None:  # type: ignore[override]  # with_parameters
-        """Begin the first trial."""
-        self.plan = plan
-        self._begin(config["values"])
+        """Take on the first trial, which begins with the first step: Tune makes processes that it does without."""
+        self.plan, self._values, self._run = plan, config["values"], None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another; Tune asks only where no trial is stopped, so the one before is over."""
-        self._begin(new_config["values"])
+        """Take on another; Tune asks only where no trial is stopped, so the one before is over."""
+        self._values, self._run = new_config["values"], None
         return True
 
     def step(self) -> dict[str, Any]:
         """Wait for the next evaluation of the stage that is watched, or for the end."""
-        while self._run.is_alive():
-            self._run.join(LOOKING_SECONDS if self._watched else None)
-            if self._run.is_alive() and (news := self._news()) is not None:
+        run = self._run or self._begin(self._values)
+        while run.is_alive():
+            run.join(LOOKING_SECONDS if self._watched else None)
+            if run.is_alive() and (news := self._news()) is not None:
                 self._told = news
                 return {**self._told, "done": False}
         if self._error is not None:
@@ -49,7 +50,7 @@ class TrialProcess(tune.Trainable):
         assert self._record is not None
         return {**self._told, "done": True, **outcome_of(self._record, self.plan)}
 
-    def _begin(self, values: Values) -> None:
+    def _begin(self, values: Values) -> threading.Thread:
         self._record: TrialRecord | None = None
         self._error: BaseException | None = None
         self._told = {"epoch": 0, "map": 0.0}
@@ -59,6 +60,7 @@ class TrialProcess(tune.Trainable):
         self._watched = None if stage is None else stage.id
         self._run = threading.Thread(target=self._do, args=(values,), name="trial", daemon=True)
         self._run.start()
+        return self._run
 
     def _do(self, values: Values) -> None:
         try:

@@ -5,8 +5,8 @@ from typing import Any
 
 from yolo_dist.report import words
 from yolo_dist.report.page import fill
-from yolo_dist.report.search_figures import hypervolume_curve, importance_bars, trade_off
 from yolo_dist.report.tables import Cell, Row
+from yolo_dist.tune.figures import hypervolume_curve, importance_bars, trade_off
 from yolo_dist.tune.record import TrialRecord
 from yolo_dist.tune.results import SearchResults
 
