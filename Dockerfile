@@ -7,7 +7,6 @@ COPY pyproject.toml constraints.txt README.md ./
 COPY yolo_dist yolo_dist
 COPY datasets datasets
 COPY launch launch
-COPY tune_spaces tune_spaces
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt .
 

@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -69,7 +70,7 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
     _require_this_search(space, values, folder, resume, source)
     publish(folder / RECIPE_FILE, json.dumps(values, indent=2))
     publish(folder / SPACE_FILE, space.to_yaml())
-    plan = TrialPlan(space, values, str(folder), run_identity(folder, recipe.tracking), run)
+    plan = TrialPlan(space, values, str(folder), run_identity(folder, recipe.tracking), str(Path.cwd()), run)
     _fit(plan, recipe)
     results = write_results(plan)
     publish(folder / PAGE, render_search(results))
@@ -141,7 +142,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
     join_cluster({"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}, count, "cluster.workers", quiet=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # the recipe's paths are relative to the folder of the search
     watched = None if space.stopping is None else space.stopping.stage_of(recipe)
     trainable = tune.with_resources(tune.with_parameters(TrialProcess, plan=plan), _resources(cluster))
     with tempfile.TemporaryDirectory(prefix="yolo-dist-tune-") as notes:

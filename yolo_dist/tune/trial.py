@@ -32,6 +32,7 @@ class TrialPlan:
         recipe: what its recipe's file says.
         folder: URL of the search's folder.
         identity: tells trackers this search from others of its name.
+        working_folder: where the search was started, to which the recipe's paths are relative.
         run: what is done with each recipe; benchmarks have their own.
     """
 
@@ -39,6 +40,7 @@ class TrialPlan:
     recipe: Mapping[str, Any]
     folder: str
     identity: str = ""
+    working_folder: str = "."
     run: Run = run_pipeline
 
     def recipe_of(self, values: Values) -> Recipe:

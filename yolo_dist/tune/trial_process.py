@@ -4,7 +4,9 @@ The pipeline runs in a thread of its own, which ends with the process. It is no 
 Ray Train refuses to train in the same process.
 """
 
+import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 from ray import tune
@@ -31,6 +33,8 @@ class TrialProcess(tune.Trainable):
     def setup(self, config: dict[str, Any], plan: TrialPlan) -> None:  # type: ignore[override]  # with_parameters
         """Take on the first trial, which begins with the first step: Tune makes processes that it does without."""
         self.plan, self._values, self._run = plan, config["values"], None
+        with suppress(FileNotFoundError):  # a job on another node has a copy of it as its own working folder
+            os.chdir(plan.working_folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take on another; Tune asks only where no trial is stopped, so the one before is over."""
