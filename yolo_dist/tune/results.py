@@ -37,7 +37,7 @@ class SearchResults(Config):
     """Finished trials within the limits that no other dominates, the most accurate first."""
     knee: str | None
     """The one that is suggested."""
-    reference: dict[str, float]
+    reference: dict[Measure, float]
     """Of each objective the worst that counts for the hypervolume: accuracy 0, the most that any stage cost."""
     hypervolume: tuple[Progress, ...]
     """As a share of everything between 0 and the reference."""
@@ -89,14 +89,14 @@ def results_of(space: Space, records: Sequence[TrialRecord]) -> SearchResults:
     )
 
 
-def _reference(records: Sequence[TrialRecord], space: Space) -> dict[str, float]:
+def _reference(records: Sequence[TrialRecord], space: Space) -> dict[Measure, float]:
     rows = [row for record in records for row in record.stages]
     costs = {name: [row[name] for row in rows if row.get(name) is not None] for name in space.objectives}
     return {name: 0.0 if name in ACCURACIES else float(max(costs[name], default=0)) for name in space.objectives}
 
 
 def _hypervolumes(
-    counting: Sequence[TrialRecord], records: Sequence[TrialRecord], space: Space, reference: Mapping[str, float]
+    counting: Sequence[TrialRecord], records: Sequence[TrialRecord], space: Space, reference: Mapping[Measure, float]
 ) -> list[Progress]:
     """Losses are scaled so that the volume of everything is 1: mAP is already, costs are divided by their reference."""
     began = min((record.began for record in records), default=0.0)
