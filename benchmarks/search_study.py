@@ -72,8 +72,8 @@ def main() -> None:
         minutes, volume = curves[results.name][-1]
         print(
             f"{results.name}: {len(states)} trials, {states.count('stopped')} stopped, "
-            f"{states.count('failed')} failed, {minutes:.0f} min, hypervolume {volume:.4f}, {results.stages_run} stages run, "
-            f"{results.stages_taken} taken ({results.seconds_taken / 60:.0f} min)"
+            f"{states.count('failed')} failed, {minutes:.0f} min, hypervolume {volume:.4f}, "
+            f"{results.stages_run} stages run, {results.stages_taken} taken ({results.seconds_taken / 60:.0f} min)"
         )
         if options.points is not None:
             missed = not_reached(results, json.loads(options.points.read_text()))

@@ -48,11 +48,14 @@ def test_hypervolume_is_the_share_that_the_front_covers_as_trials_end(tmp_path: 
     assert [step.hypervolume for step in results.hypervolume] == pytest.approx([0.8 * 0.5, covered, covered])
 
 
-def test_stages_count_once_where_they_ran_and_once_for_each_trial_that_took_them(tmp_path: Path) -> None:
-    rows = [{"id": "base", "seconds": 7.0, "cached": True}, {"id": "tuned", "seconds": 2.0, "cached": False}]
-    results = results_of(space(tmp_path, **OVER), [A, record("d", 0.1, 900, stages=tuple(rows))])
-    assert (results.stages_run, results.stages_taken) == (2, 1)
-    assert (results.seconds_run, results.seconds_taken) == (4, 7)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_stage_was_run_once_and_taken_by_all_other_trials(tmp_path: Path, interrupted: bool) -> None:
+    base = {"id": "base", "seconds": 7.0, "cached": False, "parameters": 9}
+    first = record("d", 0.1, 900, stages=(base | {"cached": interrupted},))  # who goes on finds its own stage there
+    others = [record(name, 0.1, 900, stages=(base | {"cached": True},)) for name in ("e", "f")]
+    results = results_of(space(tmp_path, **OVER), [A, first, *others])
+    assert (results.stages_run, results.stages_taken) == (2, 2)
+    assert (results.seconds_run, results.seconds_taken) == (2 + 7, 2 * 7)
 
 
 def test_the_key_that_decides_is_the_important_one(tmp_path: Path) -> None:

@@ -70,8 +70,7 @@ def results_of(space: Space, records: Sequence[TrialRecord]) -> SearchResults:
     front = sorted(front_of(points), key=lambda number: points[number]) if points else []
     knee = counting[front[knee_of([points[number] for number in front])]].id if front else None
     reference = _reference(records, space)
-    rows = [(record, row) for record in records for row in record.stages]
-    seconds = {kind: sum(row["seconds"] for _, row in rows if row["cached"] is kind) for kind in (False, True)}
+    run, taken = _run_and_taken([row for record in records for row in record.stages])
     return SearchResults(
         name=space.name,
         objectives=dict(space.objectives),
@@ -82,11 +81,25 @@ def results_of(space: Space, records: Sequence[TrialRecord]) -> SearchResults:
         reference=reference,
         hypervolume=tuple(_hypervolumes(counting, records, space, reference)),
         importance=_importance(counting, space),
-        stages_run=sum(not row["cached"] for _, row in rows),
-        stages_taken=sum(row["cached"] for _, row in rows),
-        seconds_run=round(seconds[False], 1),
-        seconds_taken=round(seconds[True], 1),
+        stages_run=len(run),
+        stages_taken=len(taken),
+        seconds_run=round(sum(row["seconds"] for row in run), 1),
+        seconds_taken=round(sum(row["seconds"] for row in taken), 1),
     )
+
+
+def _run_and_taken(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Rows of stages as they were run, and as trials took them.
+
+    A trial that was interrupted finds its own stages as if another had done them: then nobody's row says that it was
+    run, and the first to have it counts.
+    """
+    run = [row for row in rows if not row["cached"]]
+    taken: list[Mapping[str, Any]] = []
+    for row in (row for row in rows if row["cached"]):
+        known = any(row.items() - {("cached", True)} <= other.items() for other in run)
+        (taken if known else run).append(row)
+    return run, taken
 
 
 def _reference(records: Sequence[TrialRecord], space: Space) -> dict[Measure, float]:
