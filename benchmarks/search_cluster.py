@@ -41,7 +41,7 @@ def sleeping(recipe: Recipe, _stages: Any) -> list[StageResult]:
         return began, time.time()
 
     percent = recipe.stages[-1].percent  # type: ignore[union-attr]
-    times = ray.get(ray.remote(num_cpus=1)(work).remote(recipe.seed))
+    times = ray.get(ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(work).remote(recipe.seed))
     place = Path(recipe.storage) / recipe.name / "slept.json"
     place.write_text(json.dumps(times))
     slept = times[1] - times[0]

@@ -13,6 +13,7 @@ from searches import prepare, space
 
 from yolo_dist.errors import ConfigError, NonFiniteLoss
 from yolo_dist.pipeline import StageResult
+from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
 from yolo_dist.tune import search as search_module
@@ -95,6 +96,22 @@ def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(folder: 
     )
     target = export_trial(space(folder), "knee")
     assert (target / "model" / "model.weights").exists()
+
+
+def product(one: int, other: int) -> int:
+    return one * other
+
+
+def with_tasks(recipe: Recipe, _stages: Any) -> list[StageResult]:
+    """A trial that has its cuts measured by tasks, as pruning does."""
+    counts = [result for _, result in run_tasks(product, 3, [3], workers=1, option="cluster.workers")]
+    return [StageResult("tuned", "train", 0.1, 0.5, counts[0], 5, 4, 3.0, 2.0, False)]
+
+
+def test_tasks_of_a_trial_find_a_core_outside_its_process(folder: Path, ray_session: None) -> None:
+    one = space(folder, space={"pruned.percent": {"grid": [0.1]}}, overrides=["cluster.workers=1"])
+    (record,) = search(one, run=with_tasks).trials
+    assert (record.reason, record.measured.get("parameters")) == (None, 9)
 
 
 def watched(recipe: Recipe, _stages: Any) -> list[StageResult]:

@@ -142,6 +142,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
     join_cluster({"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}, count, "cluster.workers", quiet=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one tells of Tune's own folder, which goes
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # the recipe's paths are relative to the folder of the search
     watched = None if space.stopping is None else space.stopping.stage_of(recipe)
     trainable = tune.with_resources(tune.with_parameters(TrialProcess, plan=plan), _resources(cluster))
