@@ -23,6 +23,7 @@ SHORT = {
     "demo": [*SMALL, "base.epochs=1", "sparse.epochs=1", "tuned.epochs=1"],
     "run": SMALL,
     "convert": ["--overwrite"],
+    "tune": [*SMALL, "base.epochs=1", "sparse.epochs=1", "tuned.epochs=1", "pruned.method=slim", "stopping=null"],
     "train": ["cluster.workers=0", "train.epochs=1"],
 }
 """What makes the documents' long commands short enough for a test, and repeatable."""
@@ -38,7 +39,8 @@ def commands(document: Path) -> list[list[str]]:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder as a reader of the documents has it: YAML files, data, and a run of `launch/bccd.yaml`."""
     folder = tmp_path_factory.mktemp("workshop")
-    shutil.copytree(ROOT / "launch", folder / "launch")
+    for name in ("launch", "tune_spaces"):
+        shutil.copytree(ROOT / name, folder / name)
     write_blood_cells(folder / "BCCD_Dataset", images=12)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

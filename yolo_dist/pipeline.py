@@ -3,8 +3,10 @@
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from upath import UPath
 
@@ -63,11 +65,35 @@ class StageResult:
     cached: bool
 
 
-def run(recipe: Recipe, source: str = "") -> list[StageResult]:
+class Stages(Protocol):
+    """Where stages are done, and where they may be there already."""
+
+    def doing(self, stage: str, key: str, run: UPath) -> AbstractContextManager[UPath]:
+        """Inside the block a stage is done for the run in a folder, unless it is there when the block begins.
+
+        Yields:
+            The folder for what is unfinished.
+        """
+
+
+class OwnStages:
+    """Those of a run that shares nothing with others."""
+
+    @contextmanager
+    def doing(self, stage: str, key: str, run: UPath) -> Iterator[UPath]:  # noqa: ARG002
+        """Nobody else does the stage."""
+        yield run
+
+
+def run(recipe: Recipe, source: str = "", stages: Stages | None = None) -> list[StageResult]:
     """Run every stage that is not there already, and write results and report.
 
-    The run's folder is `storage/name`; interrupted, the same call goes on where it stopped. `source` is the recipe's
-    file, for messages.
+    The run's folder is `storage/name`; interrupted, the same call goes on where it stopped.
+
+    Args:
+        recipe: what to run.
+        source: its file, for messages; its name by default.
+        stages: shared with other runs, or this run's own.
 
     Raises:
         InputError: recipe, data or model are wrong.
@@ -83,7 +109,8 @@ def run(recipe: Recipe, source: str = "") -> list[StageResult]:
         # before the stage, not only after it: rows of another recipe must not stand beside this one if it fails
         publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
         origin = recipe.start_of(stage)
-        results.append(_run_stage(recipe, inputs, stage, folder, folder / "stages" / origin if origin else start))
+        begin = folder / "stages" / origin if origin else start
+        results.append(_run_stage(recipe, inputs, stage, folder, begin, stages or OwnStages()))
     publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
     remove(folder / "work")
     remove(folder / "checkpoints")
@@ -101,24 +128,44 @@ def _require_fitting_teachers(recipe: Recipe, start: UPath) -> None:
             require_equal_heads(student, open_bundle(teacher).network, teacher)
 
 
-def _run_stage(recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, start: UPath) -> StageResult:
+def _run_stage(
+    recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, start: UPath, stages: Stages
+) -> StageResult:
     target = folder / "stages" / stage.id
     teacher = _teacher(recipe, stage, folder)
     key = _key(recipe, inputs, stage, start, teacher)
     if done := _finished(target, key, stage):
         say(f"{stage.id}: cached")
         return done
+    with stages.doing(stage.id, key, folder) as unfinished:
+        if done := _finished(target, key, stage):
+            say(f"{stage.id}: done by another run")
+            return done
+        return _do_stage(recipe, inputs, stage, folder, start, teacher, key, unfinished)
+
+
+def _do_stage(
+    recipe: Recipe,
+    inputs: Inputs,
+    stage: Stage,
+    folder: UPath,
+    start: UPath,
+    teacher: UPath | None,
+    key: str,
+    unfinished: UPath,
+) -> StageResult:
+    target = folder / "stages" / stage.id
     say(f"{stage.id}: {stage.kind} …")
     began = time.monotonic()
     context = StageContext(
         run=recipe.name,
         stage=stage.id,
         start=start,
-        output=folder / "work" / key[:16],
+        output=unfinished / "work" / key[:16],
         train=place_of(inputs.train),
         validation=place_of(inputs.validation),
         metrics=folder / "metrics.jsonl",
-        checkpoints=folder / "checkpoints",
+        checkpoints=unfinished / "checkpoints",
         name=key[:16],
         max_detections=inputs.card.max_detections,
         evaluation=recipe.evaluation,

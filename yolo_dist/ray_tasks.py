@@ -32,7 +32,9 @@ def run_tasks(
         Exception: what a call raised.
     """
     join_cluster({"CPU": 1}, workers, option)
-    call, reference = ray.remote(num_cpus=1)(function), ray.put(shared)
+    # where there is room: inside a trial of a search the default would be the room of the trial's own process
+    call = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(function)
+    reference = ray.put(shared)
     running: dict[Any, int] = {}
     waiting = iter(enumerate(items))
     try:

@@ -188,15 +188,25 @@ def make_recipe(values: Mapping[str, Any], source: str, overrides: list[str] | N
 def _overridden(values: Mapping[str, Any], item: str) -> dict[str, Any]:
     """A recipe's values with one `key=value` or `stage.key=value` applied."""
     path, _, text = item.partition("=")
-    first, *rest = keys = path.split(".")
-    if "=" not in item or not all(keys):
+    if "=" not in item or not all(path.split(".")):
         raise ValueError("an override reads key=value or stage.key=value")
-    if first == "stages":
-        raise ValueError("name a stage by its id, such as base.epochs=3")
     try:
-        value = yaml.safe_load(text)
+        return with_value(values, path, yaml.safe_load(text))
     except yaml.YAMLError:
         raise ValueError(f"{text!r} is not a YAML value") from None
+
+
+def with_value(values: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A recipe's values with that of one `key` or `stage.key` set; whether the recipe has it is not looked at.
+
+    Raises:
+        ValueError: the path names a stage in no way that a recipe knows.
+    """
+    first, *rest = keys = path.split(".")
+    if not all(keys):
+        raise ValueError("a path reads key or stage.key")
+    if first == "stages":
+        raise ValueError("name a stage by its id, such as base.epochs=3")
     stages = values.get("stages")
     if not rest or not isinstance(stages, list) or not any(_is_stage(entry, first) for entry in stages):
         return _with(values, keys, value)

@@ -18,6 +18,8 @@ from yolo_dist.object_store import is_remote, persistently
 from yolo_dist.temporary import temporary_folder
 
 CHUNK_BYTES = 1 << 20
+OTHERS_WERE_FIRST = ("PreconditionFailed", "ConditionalRequestConflict")
+"""What S3 says of a conditional write that lost."""
 
 Url = str | os.PathLike[str] | UPath
 """A path, or a URL that fsspec knows."""
@@ -68,6 +70,43 @@ def publish(path: UPath, data: bytes | str) -> None:
         raise
 
 
+def create(path: UPath, data: str) -> bool:
+    """Write a file completely unless there is one; of several who try at once with data of their own, one does.
+
+    Object stores need conditional writes for it, as Amazon's has them.
+
+    Returns:
+        Whether this call wrote it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_remote(path):
+        return persistently(path, lambda: _create_remote(path, data))
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.path.rpartition("/")[0], prefix=f".{path.name}.") as file:
+            file.write(data)
+            file.flush()
+            os.link(file.name, path.path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _create_remote(path: UPath, data: str) -> bool:
+    try:
+        path.fs.pipe_file(path.path, data.encode(), mode="create")
+    except FileExistsError:
+        pass
+    except OSError as error:
+        answer = getattr(error.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") not in OTHERS_WERE_FIRST:
+            raise
+    else:
+        return True
+    with suppress(FileNotFoundError):
+        return bool(path.fs.cat_file(path.path) == data.encode())  # an answer that was lost, and the second attempt
+    return False
+
+
 @contextmanager
 def publish_file(path: UPath) -> Iterator[Path]:
     """Fill the yielded local file; it appears at `path` only if the block ends without an error and filled it."""
@@ -107,6 +146,25 @@ def local_copy(path: UPath) -> Iterator[Path]:
         target = folder / path.name
         persistently(path, lambda: path.fs.get(path.path, str(target), recursive=True))
         yield target
+
+
+def copy_folder(source: UPath, destination: UPath, last: str) -> None:
+    """Publish a folder a second time; local files that are never written to again share their place on the disk.
+
+    Args:
+        source: a folder that was published.
+        destination: where its copy goes.
+        last: the file that marks a folder as complete.
+    """
+    with local_copy(source) as there, publish_folder(destination, last) as folder:
+        shutil.copytree(there, folder, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:  # another disk, or one that has no links
+        shutil.copy2(source, destination)
 
 
 @contextmanager

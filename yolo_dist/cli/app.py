@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, export, models, pruning, quantization, runs, sensitivity
+from yolo_dist.cli import data, export, models, pruning, quantization, runs, sensitivity, tune
 from yolo_dist.errors import InputError, Interrupted, YoloDistError
 
 INTERRUPTED = 130
@@ -31,6 +31,7 @@ _top: list[Callable[..., None]] = [
     data.convert,
     data.anchors,
     runs.run,
+    tune.tune,
     models.train,
     pruning.prune,
     sensitivity.sensitivity,

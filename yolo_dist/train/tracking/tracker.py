@@ -1,6 +1,6 @@
 """All trackers of a stage as one: what one of them cannot write never ends the stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -37,10 +37,21 @@ class Tracker:
         say(describe(self.stage.stage, line))
 
 
-def track_outcome(stage: TrackedStage, config: TrackingConfig, outcome: Outcome) -> None:
-    """Record what came out of a stage of any kind; a training stage's goes where its epochs are."""
+def track_outcome(
+    stage: TrackedStage, config: TrackingConfig, outcome: Outcome, epochs: Iterable[dict[str, Any]] = ()
+) -> None:
+    """Record what came out of a stage of any kind; a training stage's goes where its epochs are.
+
+    Args:
+        stage: what is tracked.
+        config: trackers beside `metrics.jsonl`.
+        outcome: of the stage.
+        epochs: lines that no tracker has got yet.
+    """
     destinations = _Destinations(stage, config)
     destinations.open()
+    for line in epochs:
+        destinations.each(lambda destination, line=line: destination.log(line))  # type: ignore[misc]
     destinations.each(lambda destination: destination.finish(outcome))
     destinations.close()
 

@@ -43,6 +43,8 @@ class WandbRun:
             after_the_last_epoch = self.stage.settings.get("epochs", 0) + 1
             images = [wandb.Image(str(path), caption=path.stem) for path in outcome.images]
             self.run.log({"validation": images}, step=after_the_last_epoch)
+        if not outcome.files:
+            return
         artifact = wandb.Artifact(
             f"{self.stage.run}-{self.stage.stage}", type="model", metadata={"url": outcome.url, **outcome.numbers}
         )

@@ -1,0 +1,57 @@
+"""The command `tune`: it checks, searches, shows the front, and takes a trial out."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import done, refused
+from searches import prepare, record, space
+
+from yolo_dist.storage import location
+from yolo_dist.tune import search as search_module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = prepare(tmp_path_factory.mktemp("tune"))
+    (folder / "space.yaml").write_text(space(folder).to_yaml())
+    return folder
+
+
+def test_a_check_starts_nothing(folder: Path) -> None:
+    outcome = done("tune", folder / "space.yaml", "trials=3", "--check")
+    assert outcome.out.endswith("space.yaml: 3 trials of 3 stages: nothing wrong\n")
+    assert not (folder / "searches").exists()
+
+
+def test_everything_wrong_is_an_error_line_of_its_own(folder: Path) -> None:
+    lines = refused("tune", folder / "space.yaml", "space.nope.a={grid: [1]}", "space.pruned.percent={grid: [2]}")
+    assert [line.partition("space.yaml: ")[2].partition(" (got")[0] for line in lines] == [
+        "space.pruned.percent: stages.1.percent: Input should be less than 1",
+        "space.nope.a: nope: unknown key",
+    ]
+
+
+@pytest.fixture
+def searched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A search whose three trials are over: what is left to do is to tell."""
+    records = [record("aaaa", 0.8, 500), record("bbbb", 0.6, 200), record("cccc", 0.5, 600)]
+    for one in records:
+        one.save(location(folder / "searches" / "tiny-search"))
+    monkeypatch.setattr(search_module, "_fit", lambda *_: None)
+    return folder
+
+
+def test_the_front_is_shown_as_a_table(searched: Path) -> None:
+    outcome = done("tune", searched / "space.yaml", "trials=3")
+    rows = [line for line in outcome.out.splitlines() if "aaaa" in line or "bbbb" in line or "cccc" in line]
+    assert len(rows) == 2
+    assert "0.800" in rows[0]
+    assert outcome.out.endswith("tune.html\n")
+
+
+def test_json_is_all_there_is_on_standard_output(searched: Path) -> None:
+    outcome = done("tune", searched / "space.yaml", "trials=3", "--resume", "--json")
+    root = searched / "searches" / "tiny-search"
+    assert outcome.json() == json.loads((root / "tune.json").read_text())
+    assert outcome.json()["front"] == ["aaaa", "bbbb"]

@@ -1,0 +1,50 @@
+"""Fronts, hypervolumes and knees, against brute force and closed forms."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yolo_dist.tune.pareto import front_of, hypervolume, knee_of
+
+CELLS = 4
+points = st.lists(st.tuples(*[st.integers(0, CELLS)] * 3), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(points)
+def test_hypervolume_counts_the_cells_that_some_point_dominates(losses: list[tuple[int, ...]]) -> None:
+    cells = product(range(CELLS), repeat=3)
+    expected = sum(any(all(np.array(point) <= cell) for point in losses) for cell in map(np.array, cells))
+    assert hypervolume(losses, [CELLS] * 3) == pytest.approx(expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(points)
+def test_nothing_beats_the_front_and_the_front_beats_all_else(losses: list[tuple[int, ...]]) -> None:
+    front = set(front_of(losses))
+
+    def beats(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+        return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+    for number, point in enumerate(losses):
+        assert (number in front) == (not any(beats(other, point) for other in losses))
+
+
+def test_two_rectangles_cover_their_union() -> None:
+    assert hypervolume([(1, 2), (2, 1)], [3, 3]) == 3
+
+
+def test_no_points_cover_nothing_and_have_no_front() -> None:
+    assert hypervolume(np.zeros((0, 2)), [1, 1]) == 0
+    assert front_of(np.zeros((0, 2))) == []
+
+
+def test_the_knee_is_where_both_objectives_are_nearly_at_their_best() -> None:
+    assert knee_of([(0.0, 100.0), (0.1, 10.0), (1.0, 0.0)]) == 1
+
+
+def test_the_knee_of_one_objective_is_the_best() -> None:
+    assert knee_of([[3.0], [1.0], [2.0]]) == 1

@@ -1,0 +1,197 @@
+"""Whole searches on Ray: every trial's end is known, and a search that was interrupted goes on."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from searches import prepare, space
+
+from yolo_dist.errors import ConfigError, NonFiniteLoss
+from yolo_dist.pipeline import StageResult
+from yolo_dist.ray_tasks import run_tasks
+from yolo_dist.recipe import Recipe
+from yolo_dist.storage import location
+from yolo_dist.tune import search as search_module
+from yolo_dist.tune.export import export_trial
+from yolo_dist.tune.record import TrialRecord, read_records
+from yolo_dist.tune.search import check_search, search
+from yolo_dist.tune.space import trial_id
+
+PERCENTS = {"pruned.percent": {"grid": [0.1, 0.2, 0.3, 0.4]}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known_to_workers() -> Iterator[None]:
+    """Trials' stubs travel with their code: other processes do not find this module."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("search"))
+
+
+@pytest.fixture
+def folder(prepared: Path, tmp_path: Path) -> Path:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    text = (tmp_path / "recipe.yaml").read_text().replace(str(prepared), str(tmp_path))
+    (tmp_path / "recipe.yaml").write_text(text)
+    return tmp_path
+
+
+def quick(recipe: Recipe, _stages: Any) -> list[StageResult]:
+    """A trial without training: the more is cut, the less accurate; a cut of 0.4 fails, and each run leaves a line."""
+    percent = recipe.stages[1].percent  # type: ignore[union-attr]
+    with (Path(recipe.storage).parent / "runs.txt").open("a") as runs:
+        runs.write(f"{percent}\n")
+    if percent == 0.4:
+        raise NonFiniteLoss("loss is not finite")
+    return [StageResult("tuned", "train", 0.1, 1 - percent, int(1000 * (1 - percent)), 5, 4, 3.0, 2.0, False)]
+
+
+def test_a_search_runs_every_trial_and_records_the_one_that_fails(
+    folder: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = search(space(folder, space=PERCENTS), run=quick)
+    root = folder / "searches" / "tiny-search"
+    states = {record.values["pruned.percent"]: (record.state, record.reason) for record in results.trials}
+    assert states.pop(0.4) == ("failed", "loss is not finite")
+    assert states == dict.fromkeys((0.1, 0.2, 0.3), ("finished", None))
+    assert len(results.front) == 3
+    assert json.loads((root / "tune.json").read_text()) == results.model_dump(mode="json")
+    assert "3 trade-offs that no other trial beats" in (root / "tune.html").read_text()
+    said = capsys.readouterr().out
+    assert "4 of 4 trials, 1 failed, 3 on the front, best so far" in said
+    assert said.count(" left\n") == 3
+
+
+def test_a_search_goes_on_without_doing_again_what_is_over(folder: Path, ray_session: None) -> None:
+    search(space(folder, space=PERCENTS, trials=2), run=quick)
+    root = folder / "searches" / "tiny-search"
+    interrupted = {"pruned.percent": 0.4}  # what a driver that was killed left running
+    TrialRecord(id=trial_id(interrupted), values=interrupted, state="running", began=1.0).save(location(root))
+    results = search(space(folder, space=PERCENTS, trials=4), resume=True, run=quick)
+    assert sorted(float(line) for line in (root / "runs.txt").read_text().split()) == [0.1, 0.2, 0.3, 0.4]
+    assert [record.state for record in results.trials].count("finished") == 3
+    again = search(space(folder, space=PERCENTS, trials=4), resume=True, run=quick)
+    assert again == results
+
+
+def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(folder: Path, ray_session: None) -> None:
+    results = search(space(folder, space={"pruned.percent": {"grid": [0.3, 0.5]}}))
+    assert [record.state for record in results.trials] == ["finished", "finished"]
+    assert (results.stages_run, results.stages_taken) == (5, 1)
+    root = folder / "searches" / "tiny-search"
+    assert sorted(path.name for path in (root / "shared" / "tuned").iterdir() if path.is_dir()) == sorted(
+        json.loads((root / "trials" / record.id / "stages" / "tuned" / "stage.json").read_text())["key"][:16]
+        for record in results.trials
+    )
+    target = export_trial(space(folder), "knee")
+    assert (target / "model" / "model.weights").exists()
+
+
+def product(one: int, other: int) -> int:
+    return one * other
+
+
+def with_tasks(recipe: Recipe, _stages: Any) -> list[StageResult]:
+    """A trial that has its cuts measured by tasks, as pruning does."""
+    counts = [result for _, result in run_tasks(product, 3, [3], workers=1, option="cluster.workers")]
+    return [StageResult("tuned", "train", 0.1, 0.5, counts[0], 5, 4, 3.0, 2.0, False)]
+
+
+def test_tasks_of_a_trial_find_a_core_outside_its_process(folder: Path, ray_session: None) -> None:
+    one = space(folder, space={"pruned.percent": {"grid": [0.1]}}, overrides=["cluster.workers=1"])
+    (record,) = search(one, run=with_tasks).trials
+    assert (record.reason, record.measured.get("parameters")) == (None, 9)
+
+
+def watched(recipe: Recipe, _stages: Any) -> list[StageResult]:
+    """A trial whose accuracy is known after its first epoch: what cuts more is worse, and would never end."""
+    import time
+
+    percent = recipe.stages[1].percent  # type: ignore[union-attr]
+    metrics = Path(recipe.storage) / recipe.name / "metrics.jsonl"
+    line = {"stage": "tuned", "epoch": 1, "epochs": 4, "map": 1 - percent}
+    metrics.write_text(json.dumps(line) + "\n")
+    time.sleep(2 if percent == 0.1 else 600)
+    return [StageResult("tuned", "train", 0.9, 0.9, 9, 5, 4, 3.0, 2.0, False)]
+
+
+def test_a_trial_that_falls_behind_is_stopped_and_known_as_such(folder: Path, ray_session: None) -> None:
+    falling = space(
+        folder,
+        space={"pruned.percent": {"grid": [0.1, 0.4]}},
+        overrides=["tuned.epochs=4"],
+        stopping={"reduction": 2},
+        concurrent=1,
+    )
+    best, stopped = search(falling, run=watched).trials
+    assert (best.state, best.values) == ("finished", {"pruned.percent": 0.1})
+    assert (stopped.state, stopped.reason) == ("stopped", "fell behind after epoch 1")
+    assert stopped.epoch == 1
+    assert stopped.map == pytest.approx(0.6)
+
+
+@pytest.fixture
+def begun(folder: Path) -> Path:
+    """A search of which nothing is left but what it was."""
+    root = folder / "searches" / "tiny-search"
+    root.mkdir(parents=True)
+    (root / "space.yaml").write_text(space(folder).to_yaml())
+    (root / "recipe.yaml").write_text((folder / "recipe.yaml").read_text())
+    return folder
+
+
+def test_a_search_is_not_mixed_with_the_one_before(begun: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds a search; go on with --resume, or give another name=…"):
+        search(space(begun))
+
+
+def test_another_search_is_not_gone_on_with(begun: Path) -> None:
+    (begun / "recipe.yaml").write_text((begun / "recipe.yaml").read_text() + "seed: 5\n")
+    with pytest.raises(ConfigError) as refused:
+        search(space(begun, space=PERCENTS), resume=True)
+    assert [problem.partition(":")[0] for problem in refused.value.problems] == ["space", "recipe"]
+
+
+def test_more_workers_than_there_are_and_missing_data_are_told_together(folder: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(search_module, "capacity", lambda: {"CPU": 2.0})
+    overrides = ["cluster.workers=3", "cluster.gpus_per_worker=1", "shards=nowhere"]
+    with pytest.raises(ConfigError) as refused:
+        check_search(space(folder, overrides=overrides), "space.yaml")
+    *data, cores, gpus = refused.value.problems
+    assert data
+    assert all("nowhere" in problem for problem in data)
+    assert cores.startswith("cluster.workers: a trial needs 3 CPUs and there are 2; lower it")
+    assert gpus.startswith("cluster.workers: a trial needs 3 GPUs and there are 0; lower it")
+
+
+@pytest.mark.parametrize(
+    ("trial", "problem"),
+    [
+        ("nope", "there is no trial nope; finished ones are done"),
+        ("bad", "trial bad is failed: no; export a finished one"),
+    ],
+)
+def test_only_a_finished_trial_is_exported(begun: Path, trial: str, problem: str) -> None:
+    root = location(begun / "searches" / "tiny-search")
+    common: dict[str, Any] = {"values": {}, "began": 1.0, "ended": 2.0}
+    TrialRecord(id="done", state="finished", measured={"map50": 1.0, "parameters": 1.0}, **common).save(root)
+    TrialRecord(id="bad", state="failed", reason="no", **common).save(root)
+    assert len(read_records(root)) == 2
+    with pytest.raises(ConfigError, match=problem):
+        export_trial(space(begun), trial)
+
+
+def test_nothing_is_exported_where_nothing_was_searched(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="no search lies in"):
+        export_trial(space(folder), "knee")

@@ -1,0 +1,105 @@
+"""Stages that trials have in common: run once, taken by the others, and gone on with where one was stopped."""
+
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from searches import prepare
+from tiny_runs import recipe, redone
+
+from yolo_dist import pipeline
+from yolo_dist.bundle import open_bundle
+from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.pipeline import run
+from yolo_dist.storage import copy_folder, location
+from yolo_dist.tune.claims import Claims
+from yolo_dist.tune.shared_stages import SharedStages
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def folder(prepared: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+
+
+def shared(folder: Path) -> SharedStages:
+    claims = Claims(location(folder / "claims"), beat_seconds=0.05, lost_seconds=0.2)
+    return SharedStages(location(folder / "shared"), claims)
+
+
+def test_a_second_trial_runs_only_what_is_its_own(folder: Path) -> None:
+    assert redone(run(recipe(folder, "name=one"), stages=shared(folder))) == ["base", "pruned", "tuned"]
+    second = run(recipe(folder, "name=two", "pruned.percent=0.3"), stages=shared(folder))
+    assert redone(second) == ["pruned", "tuned"]
+    assert second[0].seconds > 0
+
+
+def test_what_was_taken_is_what_the_trial_would_have_made(folder: Path) -> None:
+    run(recipe(folder, "name=one"), stages=shared(folder))
+    run(recipe(folder, "name=two"), stages=shared(folder))
+    alone = run(recipe(folder, "name=alone"))
+    folders = [folder / "runs" / name for name in ("one", "two", "alone")]
+    for stage in ("base", "pruned", "tuned"):
+        weights = [(run / "stages" / stage / "model.weights").read_bytes() for run in folders]
+        assert weights[0] == weights[1] == weights[2]
+        assert open_bundle(folders[1] / "stages" / stage).stage["id"] == stage  # type: ignore[index]
+    assert redone(alone) == ["base", "pruned", "tuned"]
+
+
+def test_a_taken_stage_brings_the_lines_of_its_epochs(folder: Path) -> None:
+    run(recipe(folder, "name=one"), stages=shared(folder))
+    run(recipe(folder, "name=two", "pruned.percent=0.3"), stages=shared(folder))
+    lines = [json.loads(line) for line in (folder / "runs" / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines] == ["base", "tuned"]
+
+
+def test_two_trials_at_the_same_time_run_the_same_stage_once(folder: Path) -> None:
+    second_has_begun = threading.Event()
+
+    def trial(name: str) -> bool:
+        if name == "two":
+            first_is_inside.wait()
+            second_has_begun.set()
+        with shared(folder).doing("base", "key", location(folder / "runs" / name)):
+            target = folder / "runs" / name / "stages" / "base"
+            if target.exists():
+                return False
+            first_is_inside.set()
+            second_has_begun.wait()
+            target.mkdir(parents=True)
+            (target / "stage.json").write_text("{}")
+            return True
+
+    first_is_inside = threading.Event()
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(trial, ("one", "two"))) == [True, False]
+
+
+def test_a_stage_that_fails_leaves_nothing_and_the_next_trial_does_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: Any) -> None:
+        raise NonFiniteLoss("not a number")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "prune_stage", explode)
+        with pytest.raises(NonFiniteLoss):
+            run(recipe(folder, "name=one"), stages=shared(folder))
+    assert redone(run(recipe(folder, "name=two"), stages=shared(folder))) == ["pruned", "tuned"]
+
+
+def test_a_copy_costs_no_space_and_does_not_change_with_the_original(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "last").write_text("first")
+    copy_folder(location(tmp_path / "one"), location(tmp_path / "two"), "last")
+    assert (tmp_path / "one" / "last").samefile(tmp_path / "two" / "last")
+    shutil.rmtree(tmp_path / "one")
+    assert (tmp_path / "two" / "last").read_text() == "first"

@@ -1,0 +1,174 @@
+"""Spaces: what they draw, and everything that is wrong with one at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from searches import prepare, space
+
+from yolo_dist.config import read_yaml, validate
+from yolo_dist.errors import ConfigError
+from yolo_dist.tune.distribution import Distribution
+from yolo_dist.tune.space import Space, check_space, read_space, recipe_of, trial_id, up_to_stage
+
+SPACES = Path(__file__).parents[2] / "tune_spaces"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("space"))
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn", "value"),
+    [
+        pytest.param({"uniform": [0, 1]}, [0.123456], 0.1235, id="a number a person can type"),
+        pytest.param({"loguniform": [1e-4, 1e-2]}, [0.00012345678], 0.0001235, id="by orders of magnitude"),
+        pytest.param({"uniform": [0.12347, 0.2]}, [0.12347], 0.1235, id="rounded"),
+        pytest.param({"uniform": [0, 0.12347]}, [0.12347], 0.12347, id="within its bounds even if rounded"),
+        pytest.param({"integer": [2, 8]}, [5], 5, id="a whole number"),
+        pytest.param({"choice": [None, {"teacher": "base"}]}, [1], {"teacher": "base"}, id="a block"),
+        pytest.param({"uniform": [0, 1], "length": 3}, [0.1, 0.2, 0.3], [0.1, 0.2, 0.3], id="a list"),
+    ],
+)
+def test_what_is_drawn_becomes_a_value(values: dict[str, Any], drawn: list[Any], value: Any) -> None:
+    distribution = validate(Distribution, values, "test")
+    assert distribution.value_of(drawn) == value
+    assert distribution.value_of(distribution.drawn_for(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"uniform": [1, 1]}, "uniform needs a finite low end below its high end, not [1, 1]"),
+        ({"uniform": [0, float("inf")]}, "uniform needs a finite low end below its high end, not [0, inf]"),
+        ({"loguniform": [0, 1]}, "loguniform needs a low end above 0, not 0"),
+        ({"integer": [8, 2]}, "integer needs a finite low end below its high end, not [8, 2]"),
+        ({"choice": []}, "choice: Tuple should have at least 1 item after validation, not 0 (got [])"),
+        ({}, "give one of uniform, loguniform, integer, choice, grid, not none"),
+        ({"grid": [1], "choice": [2]}, "give one of uniform, loguniform, integer, choice, grid, not choice and grid"),
+    ],
+)
+def test_a_distribution_with_wrong_bounds_is_refused(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        validate(Distribution, values, "test")
+    assert refused.value.problems == [problem]
+
+
+def test_a_grid_has_every_combination_the_last_path_fastest(folder: Path) -> None:
+    points = [tuple(point.values()) for point in space(folder).grid()]
+    assert points == [(0.01, 0.3), (0.01, 0.5), (0.02, 0.3), (0.02, 0.5)]
+    assert space(folder).most_trials == len(points)
+    assert space(folder, trials=3).most_trials == 3
+
+
+def test_a_grid_of_a_list_has_every_list(folder: Path) -> None:
+    of_lists = space(folder, space={"base.multi_scale": {"integer": [1, 2], "length": 2}})
+    assert [point["base.multi_scale"] for point in of_lists.grid()] == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert of_lists.grid_size == 4
+
+
+def test_a_trial_is_known_by_its_values_alone() -> None:
+    assert trial_id({"a.b": 1, "c": [2]}) == trial_id({"c": [2], "a.b": 1})
+    assert trial_id({"a.b": 1}) != trial_id({"a.b": 2})
+
+
+def test_values_go_where_overrides_would_put_them(folder: Path) -> None:
+    values = {"base.optimizer.learning_rate": 0.02, "pruned.percent": 0.3, "image_size": 96}
+    recipe = recipe_of(space(folder), read_yaml(folder / "recipe.yaml"), values)
+    assert recipe.stages[0].optimizer.learning_rate == 0.02  # type: ignore[union-attr]
+    assert recipe.stages[1].percent == 0.3  # type: ignore[union-attr]
+    assert recipe.image_size == (96, 96)
+
+
+def test_overrides_are_the_spaces_where_it_has_the_key_and_else_the_recipes(folder: Path) -> None:
+    (folder / "space.yaml").write_text(space(folder).to_yaml())
+    read = read_space(str(folder / "space.yaml"), ["trials=2", "tuned.epochs=3", "space.pruned.percent={grid: [0.1]}"])
+    assert read.trials == 2
+    assert read.space["pruned.percent"].grid == (0.1,)
+    assert read.overrides == ("tuned.epochs=3",)
+
+
+def test_stages_after_the_one_that_is_looked_at_are_left_out(folder: Path) -> None:
+    recipe = check_space(space(folder, stage="pruned"), "space.yaml")
+    assert [stage.id for stage in recipe.stages] == ["base", "pruned"]
+    assert up_to_stage(recipe, None) is recipe
+
+
+def test_everything_that_is_wrong_is_told_at_once(folder: Path) -> None:
+    wrong = space(
+        folder,
+        space={
+            "base.optimizer.learning_rat": {"grid": [0.1]},
+            "pruned.percent": {"uniform": [0.5, 1.5]},
+            "pruned.method": {"choice": ["normal", "norml"]},
+            "stages.pruned": {"choice": [1]},
+            "tuned.epochs": {"integer": [1, 2]},
+        },
+        overrides=["tuned.epochs=3"],
+        searcher="tpe",
+        trials=4,
+        stopping={"stage": "pruned"},
+    )
+    with pytest.raises(ConfigError) as refused:
+        check_space(wrong, "space.yaml")
+    assert [problem.partition(" (got")[0] for problem in refused.value.problems] == [
+        "space.tuned.epochs: is searched and overridden; leave one out",
+        "space.stages.pruned: name a stage by its id, such as base.epochs=3",
+        "space.base.optimizer.learning_rat: stages.0.optimizer.learning_rat: unknown key",
+        "space.pruned.percent: stages.1.percent: Input should be less than 1",
+        "space.pruned.method: stages.1.method: unknown method; there are eagle-eye, layer, layer-channel, "
+        "layer-channel-regular, normal, regular, shortcut, slim",
+        "stopping.stage: the recipe has no training stage pruned",
+    ]
+
+
+def without_evaluations(values: dict[str, Any]) -> None:
+    values["overrides"] = ["tuned.evaluate_every=0"]
+
+
+def quantised(values: dict[str, Any]) -> None:
+    values["overrides"] = ["tuned.quantization={}"]
+    values["objectives"] = {"latency_ms": "minimise"}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        pytest.param(lambda values: values.update(objectives={"map5": "maximise"}), "objectives.map5", id="objective"),
+        pytest.param(lambda values: values.update(objectives={}), "objectives", id="no objective"),
+        pytest.param(lambda values: values.update(stage="tund"), "stage: the recipe has no stage tund", id="stage"),
+        pytest.param(quantised, "objectives.latency_ms: stage tuned simulates", id="what the stage does not report"),
+        pytest.param(without_evaluations, "stopping: stage tuned is evaluated only at its end", id="no evaluation"),
+        pytest.param(lambda values: values.update(stopping={"grace": 9}), "stopping.grace: 9 is more than", id="grace"),
+        pytest.param(lambda values: values.update(searcher="tpe"), "trials: a number is needed", id="no end"),
+        pytest.param(
+            lambda values: values.update(space={"pruned.percent": {"uniform": [0, 0.5]}}),
+            "searcher: grid needs grid, choice or integer, not the intervals of pruned.percent",
+            id="grid of an interval",
+        ),
+        pytest.param(
+            lambda values: values.update(constraints={"map50": {}}), "constraints.map50: give least", id="no limit"
+        ),
+    ],
+)
+def test_a_search_that_cannot_work_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], None], problem: str
+) -> None:
+    values = yaml.safe_load(space(folder).to_yaml()) | {"stopping": {}}
+    change(values)
+    with pytest.raises(ConfigError, match=problem.replace(".", r"\.")):
+        check_space(validate(Space, values, "space.yaml"), "space.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_ready_space_fits_its_recipe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SPACES.parent)
+    assert check_space(read_space(str(path)), str(path)).stages
+
+
+def test_every_question_has_its_space() -> None:
+    expected = {"sparsity", "prune_percent", "sparsity_and_percent", "method_and_percent", "bits", "distillation"}
+    assert expected <= {path.stem for path in SPACES.glob("*.yaml")}

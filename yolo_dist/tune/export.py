@@ -1,0 +1,52 @@
+"""Take one trial out of a search: its recipe, ready to be run again, and what it made."""
+
+from upath import UPath
+
+from yolo_dist.config import read_yaml
+from yolo_dist.errors import ConfigError
+from yolo_dist.pipeline import STAGE_FILE
+from yolo_dist.storage import Url, copy_folder, local_copy, location, publish
+from yolo_dist.tune.record import TrialRecord, read_records
+from yolo_dist.tune.results import results_of
+from yolo_dist.tune.space import Space, recipe_of
+
+RECIPE_FILE, MODEL_FOLDER = "recipe.yaml", "model"
+
+
+def export_trial(space: Space, trial: str, destination: Url | None = None) -> UPath:
+    """Write a finished trial's `recipe.yaml` and, in `model/`, the bundle or exported file of its searched stage.
+
+    Args:
+        space: of the search.
+        trial: its id, or `knee` for the one that is suggested.
+        destination: the folder; `exported/TRIAL` in the search's by default.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: there is no such search or trial, or it is not finished.
+    """
+    search = location(space.storage) / space.name
+    record = _finished(space, search, trial)
+    target = search / "exported" / record.id if destination is None else location(destination)
+    with local_copy(search / RECIPE_FILE) as file:
+        recipe = recipe_of(space, read_yaml(file), record.values)
+    name = f"{recipe.name}-{record.id}"
+    stage = space.stage or record.stages[-1]["id"]
+    copy_folder(search / "trials" / record.id / "stages" / stage, target / MODEL_FOLDER, STAGE_FILE)
+    publish(target / RECIPE_FILE, recipe.model_copy(update={"name": name}).to_yaml())
+    return target
+
+
+def _finished(space: Space, search: UPath, trial: str) -> TrialRecord:
+    records = read_records(search)
+    if not records:
+        raise ConfigError(space.name, [f"no search lies in {search}; search first"])
+    if (record := results_of(space, records).trial(trial)) is None:
+        known = ", ".join(other.id for other in records if other.state == "finished") or "none"
+        raise ConfigError(space.name, [f"there is no trial {trial}; finished ones are {known}"])
+    if record.state != "finished":
+        reason = f": {record.reason}" if record.reason else ""
+        raise ConfigError(space.name, [f"trial {record.id} is {record.state}{reason}; export a finished one"])
+    return record

@@ -1,0 +1,71 @@
+"""What a search is after: numbers of a trial's results, which way is better, and within which limits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, get_args
+
+from annotated_types import MinLen
+from pydantic import model_validator
+
+from yolo_dist.config import Config
+from yolo_dist.recipe import QuantizeStage, Recipe, TrainStage
+
+Measure = Literal["map50", "map", "parameters", "macs", "weight_bytes", "latency_ms"]
+Direction = Literal["maximise", "minimise"]
+MEASURES = get_args(Measure)
+ACCURACIES = ("map50", "map")
+
+Objectives = Annotated[dict[Measure, Direction], MinLen(1)]
+
+
+class Limit(Config):
+    """Between which numbers a measure of a trial that counts lies."""
+
+    least: float | None = None
+    most: float | None = None
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if self.least is None and self.most is None:
+            raise ValueError("give least, most or both")
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"least {self.least:g} is above most {self.most:g}")
+        return self
+
+    def excess(self, value: float) -> float:
+        """How far outside a value is, as a share of the limit where that is not 0; 0 or less inside."""
+        over = [] if self.most is None else [(value - self.most) / (abs(self.most) or 1)]
+        under = [] if self.least is None else [(self.least - value) / (abs(self.least) or 1)]
+        return max(over + under)
+
+
+def losses(measured: Mapping[str, float], objectives: Mapping[Measure, Direction]) -> list[float]:
+    """A trial's objectives, all of them better when smaller, in the order in which they were named."""
+    return [measured[name] * (-1 if direction == "maximise" else 1) for name, direction in objectives.items()]
+
+
+def feasible(measured: Mapping[str, float], limits: Mapping[Measure, Limit]) -> bool:
+    """Whether a trial keeps every limit."""
+    return all(limit.excess(measured[name]) <= 0 for name, limit in limits.items())
+
+
+def problems_of_measures(recipe: Recipe, stage: str | None, measures: Sequence[str]) -> list[str]:
+    """Why a recipe does not tell all that a search asks of one of its stages, the last by default."""
+    ids = [other.id for other in recipe.stages]
+    if stage is not None and stage not in ids:
+        return [f"stage: the recipe has no stage {stage}; it has {', '.join(ids)}"]
+    named = recipe.stages[-1] if stage is None else next(other for other in recipe.stages if other.id == stage)
+    if "latency_ms" in measures and _simulated(recipe, named):
+        return [
+            f"objectives.latency_ms: stage {named.id} simulates a quantised network and reports no latency; add an "
+            "export stage, and name it with stage:"
+        ]
+    return []
+
+
+def _simulated(recipe: Recipe, stage: Any) -> bool:
+    """Whether a stage's network is a quantised one that is not exported."""
+    if isinstance(stage, QuantizeStage) or (isinstance(stage, TrainStage) and stage.quantization is not None):
+        return True
+    if not isinstance(stage, TrainStage) or (origin := recipe.start_of(stage)) is None:
+        return False
+    return _simulated(recipe, next(other for other in recipe.stages if other.id == origin))

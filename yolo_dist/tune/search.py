@@ -1,0 +1,181 @@
+"""A search from its beginning to its end, or on from where it stopped."""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from upath import UPath
+
+from yolo_dist.config import read_yaml
+from yolo_dist.errors import ConfigError
+from yolo_dist.inputs import check
+from yolo_dist.ray_cluster import capacity, join_cluster
+from yolo_dist.recipe import Recipe
+from yolo_dist.stage_tracking import run_identity
+from yolo_dist.storage import local_copy, location, publish, remove
+from yolo_dist.train.cluster import ClusterConfig
+from yolo_dist.train.tracking import say
+from yolo_dist.tune.page import render_search
+from yolo_dist.tune.record import read_records
+from yolo_dist.tune.results import SearchResults
+from yolo_dist.tune.searcher import Proposals
+from yolo_dist.tune.space import Space, check_space
+from yolo_dist.tune.stopping import scheduler_of
+from yolo_dist.tune.trial import Run, TrialPlan, run_pipeline
+from yolo_dist.tune.trial_process import TrialProcess, outcome_of
+from yolo_dist.tune.watching import Watching, write_results
+
+SPACE_FILE, RECIPE_FILE, PAGE = "space.yaml", "recipe.yaml", "tune.html"
+
+
+def check_search(space: Space, source: str) -> Recipe:
+    """Look at everything that a search refers to, and at what it runs on; start nothing.
+
+    Raises:
+        ConfigError: everything that is wrong.
+    """
+    recipe = check_space(space, source)
+    problems = _problems_of_cluster(recipe.cluster)
+    try:
+        check(recipe, source)
+    except ConfigError as error:
+        problems = error.problems + problems
+    if problems:
+        raise ConfigError(source, problems)
+    return recipe
+
+
+def search(space: Space, source: str = "", resume: bool = False, run: Run = run_pipeline) -> SearchResults:
+    """Search a space; the results lie in `storage/name` afterwards.
+
+    Args:
+        space: what to search.
+        source: its file, for messages; its name by default.
+        resume: go on with the search that is there: trials that are over stay, those that ran go on.
+        run: what is done with each trial's recipe.
+
+    Raises:
+        ConfigError: see `check_search`; there is a search already, or another one than that to go on with.
+    """
+    source = source or space.name
+    recipe = check_search(space, source)
+    folder = location(space.storage) / space.name
+    values = read_yaml(space.recipe)
+    _require_this_search(space, values, folder, resume, source)
+    publish(folder / RECIPE_FILE, json.dumps(values, indent=2))
+    publish(folder / SPACE_FILE, space.to_yaml())
+    plan = TrialPlan(space, values, str(folder), run_identity(folder, recipe.tracking), str(Path.cwd()), run)
+    _fit(plan, recipe)
+    results = write_results(plan)
+    publish(folder / PAGE, render_search(results))
+    over = sum(record.over for record in results.trials)
+    if over >= space.most_trials:
+        _tidy(folder)
+    else:
+        say(f"{space.name}: {over} of {space.most_trials} trials are over; --resume goes on with the others")
+    return results
+
+
+def _tidy(search: UPath) -> None:
+    """Remove what stopped and failed trials left unfinished, and the claims; finished stages stay for more trials."""
+    remove(search / "claims")
+    for stage in (search / "shared").iterdir() if (search / "shared").exists() else ():
+        remove(stage / "work")
+        remove(stage / "checkpoints")
+
+
+def _problems_of_cluster(cluster: ClusterConfig) -> list[str]:
+    """What a trial's workers need and all nodes together do not have."""
+    have = capacity()
+    count = max(1, cluster.fewest_workers)
+    needed = {"CPU": cluster.cpus_per_worker * count, "GPU": cluster.gpus_per_worker * count}
+    return [
+        f"cluster.workers: a trial needs {amount:g} {resource}s and there are {have.get(resource, 0):g}; "
+        "lower it, or set RAY_ADDRESS to a larger cluster"
+        for resource, amount in needed.items()
+        if amount > have.get(resource, 0)
+    ]
+
+
+def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath, resume: bool, source: str) -> None:
+    """Refuse to mix trials of two searches.
+
+    Raises:
+        ConfigError: what there is must not be gone on with.
+    """
+    if not (folder / SPACE_FILE).exists():
+        return
+    if not resume:
+        raise ConfigError(source, [f"{folder} holds a search; go on with --resume, or give another name=…"])
+    before = Space.model_validate(_read_yaml(folder / SPACE_FILE))
+    changed = [
+        key for key in ("space", "overrides", "objectives", "stage") if getattr(before, key) != getattr(space, key)
+    ]
+    changed += ["recipe"] if _read_yaml(folder / RECIPE_FILE) != recipe else []
+    if changed:
+        raise ConfigError(source, [f"{key}: is not what the search in {folder} began with" for key in changed])
+
+
+def _read_yaml(path: UPath) -> dict[str, Any]:
+    with local_copy(path) as file:
+        return read_yaml(file)
+
+
+def _fit(plan: TrialPlan, recipe: Recipe) -> None:
+    """Run the trials that are left."""
+    space, cluster = plan.space, recipe.cluster
+    records = read_records(location(plan.folder))
+    proposals = Proposals(
+        space,
+        known=[(record.values, outcome_of(record, plan)) for record in records if record.over],
+        first=[record.values for record in records if not record.over],
+    )
+    if proposals.left <= 0:
+        return
+    count = max(1, cluster.fewest_workers)
+    join_cluster({"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}, count, "cluster.workers", quiet=True)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one tells of Tune's own folder, which goes
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # the recipe's paths are relative to the folder of the search
+    watched = None if space.stopping is None else space.stopping.stage_of(recipe)
+    trainable = tune.with_resources(tune.with_parameters(TrialProcess, plan=plan), _resources(cluster))
+    with tempfile.TemporaryDirectory(prefix="yolo-dist-tune-") as notes:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                num_samples=proposals.left,
+                search_alg=proposals,
+                scheduler=scheduler_of(space.stopping, watched.epochs if watched else 1),
+                max_concurrent_trials=min(space.concurrent or proposals.left, _room(cluster)),
+                reuse_actors=space.stopping is None,
+            ),
+            run_config=tune.RunConfig(
+                name=space.name,
+                storage_path=notes,  # what Tune notes; our own records are what a search goes on from
+                callbacks=[Watching(plan, recipe.tracking)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
+                failure_config=tune.FailureConfig(max_failures=space.max_failures),
+                verbose=0,
+            ),
+        ).fit()
+
+
+def _resources(cluster: ClusterConfig) -> Any:
+    """What a trial's own process takes: all, where it trains itself, else nothing, for its workers take theirs."""
+    if cluster.most_workers:
+        return {"memory": 1 << 20}  # Tune refuses nothing at all, and the smallest part of a core would be missed
+    return {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+
+
+def _room(cluster: ClusterConfig) -> int:
+    """Trials whose workers the cluster holds at a time, so that none gets half of what it needs."""
+    have, count = ray.cluster_resources(), max(1, cluster.fewest_workers)
+    needed = {"CPU": cluster.cpus_per_worker * count, "GPU": cluster.gpus_per_worker * count}
+    return max(1, min(int(have.get(name, 0) // amount) for name, amount in needed.items() if amount))

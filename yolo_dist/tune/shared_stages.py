@@ -1,0 +1,60 @@
+"""Stages that several trials have in common: done once, taken by all others, waited for while they are being done.
+
+In the search's folder: `shared/STAGE/KEY/` is a finished stage, `KEY.jsonl` beside it what its epochs left, and
+`shared/STAGE/` also has what is unfinished, so that who takes over a dead trial's stage goes on from its last
+checkpoint.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from upath import UPath
+
+from yolo_dist.pipeline import STAGE_FILE
+from yolo_dist.storage import copy_folder, publish
+from yolo_dist.train.tracking import read_metrics
+from yolo_dist.tune.claims import Claims
+
+KEY_DIGITS = 16
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class SharedStages:
+    """The finished stages of a search's trials.
+
+    Attributes:
+        folder: where they lie.
+        claims: who is doing which.
+    """
+
+    folder: UPath
+    claims: Claims
+
+    @classmethod
+    def of(cls, search: UPath) -> "SharedStages":
+        """Those of the search in a folder."""
+        return cls(search / "shared", Claims(search / "claims"))
+
+    @contextmanager
+    def doing(self, stage: str, key: str, run: UPath) -> Iterator[UPath]:
+        """A stage of one trial's run: it is there when the block begins, or the block does it, and all others wait."""
+        shared, target = self.folder / stage, run / "stages" / stage
+        name = key[:KEY_DIGITS]
+        kept, epochs = shared / name, shared / f"{name}.jsonl"
+        with self.claims.held(f"{stage}-{name}", (kept / STAGE_FILE).exists) as ours:
+            if not ours:
+                copy_folder(kept, target, STAGE_FILE)
+                others = [line for line in read_metrics(run / METRICS_FILE) if line["stage"] != stage]
+                _write(run / METRICS_FILE, [*others, *read_metrics(epochs)])
+            yield shared
+            if ours:
+                _write(epochs, [line for line in read_metrics(run / METRICS_FILE) if line["stage"] == stage])
+                copy_folder(target, kept, STAGE_FILE)
+
+
+def _write(metrics: UPath, lines: list[dict[str, Any]]) -> None:
+    publish(metrics, "".join(json.dumps(line) + "\n" for line in lines))

@@ -1,0 +1,240 @@
+"""The space: one YAML file that says which keys of a recipe are searched, for what, and how."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from annotated_types import Ge, MinLen
+from pydantic import Field, model_validator
+
+from yolo_dist.config import Config, read_yaml, validate
+from yolo_dist.errors import ConfigError
+from yolo_dist.recipe import Recipe, StageId, make_recipe, with_value
+from yolo_dist.tune.distribution import Distribution
+from yolo_dist.tune.objective import Limit, Measure, Objectives, problems_of_measures
+from yolo_dist.tune.stopping import StoppingConfig
+
+Values = dict[str, Any]
+"""What one trial puts into the recipe, by path."""
+
+
+class Space(Config):
+    """Everything a search needs to know."""
+
+    name: StageId
+    """Name of the search and of its folder in `storage`."""
+    recipe: str
+    """YAML file of the recipe that every trial is a variation of."""
+    overrides: tuple[str, ...] = ()
+    """`key=value` or `stage.key=value` that hold for every trial."""
+    space: Annotated[dict[str, Distribution], MinLen(1)]
+    """Distributions by path: `key` or `stage.key`, as in overrides."""
+    objectives: Objectives
+    """Measures of the results, each `maximise` or `minimise`; several make a Pareto front."""
+    constraints: dict[Measure, Limit] = Field(default_factory=dict)
+    """Limits of measures: a trial outside counts for nothing, and searchers learn to stay inside."""
+    stage: StageId | None = None
+    """Stage whose row of the results is looked at, the last by default; trials leave out those after it."""
+    searcher: Literal["random", "grid", "tpe", "nsga2"] = "tpe"
+    """How the next trial is chosen."""
+    trials: Annotated[int, Ge(1)] | None = None
+    """How many; may be left out for `grid`, which then tries everything."""
+    concurrent: Annotated[int, Ge(1)] | None = None
+    """Trials at a time; by default as many as the cluster has room for."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Of what searchers draw."""
+    stopping: StoppingConfig | None = None
+    """Gives up trials that fall behind; none by default."""
+    share_stages: bool = True
+    """Stages that several trials have in common run once."""
+    max_failures: Annotated[int, Ge(0)] = 2
+    """How often a trial goes on by itself after its process or node was lost."""
+    storage: str = "runs"
+    """Path or URL under which searches are kept; all nodes reach it."""
+
+    @model_validator(mode="after")
+    def _trials_that_end(self) -> Self:
+        if self.searcher != "grid" and self.trials is None:
+            raise ValueError("trials: a number is needed for every searcher but grid")
+        if self.searcher == "grid" and self.grid_size is None:
+            endless = [path for path, distribution in self.space.items() if distribution.options is None]
+            raise ValueError(f"searcher: grid needs grid, choice or integer, not the intervals of {', '.join(endless)}")
+        return self
+
+    @property
+    def grid_size(self) -> int | None:
+        """Points of the space; None where there are infinitely many."""
+        options = [distribution.options for distribution in self.space.values()]
+        if any(of_one is None for of_one in options):
+            return None
+        lengths = [distribution.length or 1 for distribution in self.space.values()]
+        return math.prod(int(len(of_one or ()) ** length) for of_one, length in zip(options, lengths, strict=True))
+
+    @property
+    def most_trials(self) -> int:
+        """Trials that the search makes at most."""
+        numbers = [number for number in (self.trials, self.grid_size) if number is not None]
+        return min(numbers)
+
+    def grid(self) -> Iterator[Values]:
+        """All points, the last path fastest: neighbours share the earlier stages of a space written in their order."""
+        axes = [
+            [distribution.value_of(drawn) for drawn in product(_raw(distribution), repeat=distribution.length or 1)]
+            for distribution in self.space.values()
+        ]
+        return (dict(zip(self.space, values, strict=True)) for values in product(*axes))
+
+    def to_yaml(self) -> str:
+        """The space as resolved, ready to be searched again."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+
+
+def _raw(distribution: Distribution) -> list[Any]:
+    """What is drawn for every option of one place."""
+    options = distribution.options or ()
+    return list(options) if distribution.integer is not None else list(range(len(options)))
+
+
+def trial_id(values: Values) -> str:
+    """8 hex digits that the trial of these values has in every search."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def read_space(path: str, overrides: list[str] | None = None) -> Space:
+    """A space's file with `key=value` overrides: of the space's own keys, and all others of the recipe.
+
+    Raises:
+        ConfigError: everything that is wrong with it by itself; `check_space` looks at the recipe.
+    """
+    values, of_recipe, problems = read_yaml(path), list[str](), list[str]()
+    for item in overrides or []:
+        key, equals, text = item.partition("=")
+        if not equals:
+            problems.append(f"{item}: an override reads key=value or stage.key=value")
+        elif key.split(".")[0] in Space.model_fields and key != "recipe":
+            values, problem = _overridden(values, key, text)
+            problems += [f"{item}: {problem}"] if problem else []
+        else:
+            of_recipe.append(item)
+    if of_recipe and isinstance(values.get("overrides", []), list):
+        values = values | {"overrides": [*values.get("overrides", []), *of_recipe]}
+    try:
+        space = validate(Space, values, path)
+    except ConfigError as error:
+        raise ConfigError(path, problems + error.problems) from None
+    if problems:
+        raise ConfigError(path, problems)
+    return space
+
+
+def _overridden(values: dict[str, Any], key: str, text: str) -> tuple[dict[str, Any], str]:
+    """A space's values with one of its own set, a distribution by `space.PATH`; and what is wrong with it."""
+    try:
+        value = yaml.safe_load(text)
+        if not key.startswith("space."):
+            return with_value(values, key, value), ""
+    except (ValueError, yaml.YAMLError) as error:
+        return values, " ".join(str(error).split())
+    return {**values, "space": {**values.get("space", {}), key.removeprefix("space."): value}}, ""
+
+
+def recipe_of(space: Space, recipe: Mapping[str, Any], values: Values) -> Recipe:
+    """The recipe of one trial.
+
+    Args:
+        space: of the search.
+        recipe: what its recipe's file says.
+        values: of the trial.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    return make_recipe(_varied(recipe, values), space.recipe, list(space.overrides))
+
+
+def _varied(recipe: Mapping[str, Any], values: Values) -> dict[str, Any]:
+    varied = dict(recipe)
+    for path, value in values.items():
+        varied = with_value(varied, path, value)
+    return varied
+
+
+def up_to_stage(recipe: Recipe, stage: str | None) -> Recipe:
+    """A recipe without the stages after one of them; all of it for None."""
+    ids = [other.id for other in recipe.stages]
+    return recipe if stage is None else recipe.model_copy(update={"stages": recipe.stages[: ids.index(stage) + 1]})
+
+
+def check_space(space: Space, source: str) -> Recipe:
+    """Look whether every trial would be a recipe that reports what is asked for; start nothing.
+
+    Args:
+        space: to look at.
+        source: its file, for messages.
+
+    Returns:
+        The recipe as its file has it, up to the stage that is looked at.
+
+    Raises:
+        ConfigError: every path that the recipe does not have, every bound that it does not take, every objective that
+            its stage does not report, all at once.
+    """
+    recipe = read_yaml(Path(space.recipe))
+    try:
+        plain = make_recipe(recipe, space.recipe, list(space.overrides))
+    except ConfigError as error:
+        raise ConfigError(source, [f"recipe: {space.recipe}: {problem}" for problem in error.problems]) from None
+    problems = dict.fromkeys(_problems_of_paths(space, recipe))
+    of_measures = problems_of_measures(plain, space.stage, [*space.objectives, *space.constraints])
+    problems |= dict.fromkeys(of_measures)
+    if space.stopping is not None and not any(problem.startswith("stage:") for problem in of_measures):
+        problems |= dict.fromkeys(space.stopping.problems_of(up_to_stage(plain, space.stage)))
+    if problems:
+        raise ConfigError(source, list(problems))
+    return up_to_stage(plain, space.stage)
+
+
+def _problems_of_paths(space: Space, recipe: Mapping[str, Any]) -> Iterator[str]:
+    """What a recipe says against the first value of everything, and against the other ends one by one."""
+    overridden = {item.partition("=")[0] for item in space.overrides}
+    yield from (
+        f"space.{path}: is searched and overridden; leave one out" for path in space.space if path in overridden
+    )
+    first: Values = {}
+    for path, distribution in space.space.items():
+        try:
+            with_value(recipe, path, None)
+            first[path] = distribution.ends[0]
+        except ValueError as error:
+            yield f"space.{path}: {error}"
+    known = _problems_of(space, recipe, first)
+    for problem in known:
+        yield f"{_culprit(problem, first)}: {problem}"
+    for path in first:
+        for value in space.space[path].ends[1:]:
+            yield from (
+                f"space.{path}: {problem}"
+                for problem in _problems_of(space, recipe, {**first, path: value})
+                if problem not in known
+            )
+
+
+def _problems_of(space: Space, recipe: Mapping[str, Any], values: Values) -> list[str]:
+    try:
+        recipe_of(space, recipe, values)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _culprit(problem: str, values: Values) -> str:
+    """Which path a problem is about, that has the key in it; else all of them together."""
+    keys = problem.partition(":")[0].split(".")
+    paths = [path for path in values if path.split(".")[-1] in keys or path.split(".")[0] == keys[0]]
+    paths += [path for path in values if keys[-1] in path.split(".")]
+    return f"space.{paths[0]}" if paths else "space"

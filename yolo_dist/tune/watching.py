@@ -1,0 +1,124 @@
+"""What the search's own process does whenever a trial is over: write down what the trial cannot, and tell people."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from yolo_dist.report import words
+from yolo_dist.storage import location, publish
+from yolo_dist.train.tracking import TrackingConfig, say
+from yolo_dist.tune.objective import Measure
+from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
+from yolo_dist.tune.results import RESULTS_FILE, SearchResults, results_of
+from yolo_dist.tune.space import trial_id
+from yolo_dist.tune.trial import TrialPlan
+from yolo_dist.tune.trial_tracking import track_trial
+
+SHOWN: dict[str, Any] = {
+    "map50": lambda value: f"mAP50 {value:.3f}",
+    "map": lambda value: f"mAP {value:.3f}",
+    "parameters": lambda value: f"{words.short(value)} parameters",
+    "macs": lambda value: f"{words.short(value)} MACs",
+    "weight_bytes": words.size,
+    "latency_ms": words.milliseconds,
+}
+
+
+class Watching(tune.Callback):
+    """Keeps `tune.json` up to date and says a line a trial.
+
+    Args:
+        plan: of the search.
+        tracking: trackers of the recipe.
+        clock: in seconds.
+    """
+
+    def __init__(self, plan: TrialPlan, tracking: TrackingConfig, clock: Any = time.monotonic) -> None:
+        self.plan = plan
+        self.tracking = tracking
+        self.folder = location(plan.folder)
+        self.clock = clock
+        self.began = clock()
+        self.before = sum(record.over for record in read_records(self.folder))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
+        """A trial came to its end, or was stopped before it."""
+        last = trial.last_result or {}
+        self._over(trial, "stopped", f"fell behind after epoch {last.get('epoch')}", last)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
+        """A trial's process was lost, as often as it may be."""
+        self._over(trial, "failed", _reason(trial), trial.last_result or {})
+
+    def _over(self, trial: Trial, state: str, reason: str, last: dict[str, Any]) -> None:
+        values = trial.config["values"]
+        record = read_record(self.folder, trial_id(values))
+        if record is None or not record.over:
+            record = TrialRecord.model_validate(
+                {
+                    "id": trial_id(values),
+                    "values": values,
+                    "began": record.began if record else time.time(),
+                    "ended": time.time(),
+                    "state": state,
+                    "reason": reason,
+                    "stages": finished_stages(self.folder, trial_id(values)),
+                    "epoch": last.get("epoch"),
+                    "map": last.get("map"),
+                }
+            )
+            record.save(self.folder)
+            track_trial(record, self.plan.space.name, self.plan.identity, self.tracking, self.folder)
+        results = write_results(self.plan)
+        say(describe(record, results))
+        say(f"  {self._progress(results)}")
+
+    def _progress(self, results: SearchResults) -> str:
+        """How far the search is, what is best so far, and how long the rest takes if it goes on like this."""
+        over = [record for record in results.trials if record.over]
+        total = self.plan.space.most_trials
+        parts = [f"{len(over)} of {total} trials"]
+        parts += [f"{count} {state}" for state in ("stopped", "failed") if (count := _count(over, state))]
+        if (knee := results.trial("knee")) is not None:
+            front = f"{len(results.front)} on the front, " if len(results.objectives) > 1 else ""
+            parts.append(f"{front}best so far {knee.id} ({shown(knee.measured, list(results.objectives))})")
+        now = len(over) - self.before
+        if now > 0 and total > len(over):
+            left = (self.clock() - self.began) / now * (total - len(over))
+            parts.append(f"about {words.duration(left)} left")
+        return ", ".join(parts)
+
+
+def _reason(trial: Trial) -> str:
+    error = trial.get_error()
+    text = str(error).strip().splitlines() if error is not None else []
+    return f"its process or node was lost: {text[-1] if text else 'no more is known'}"
+
+
+def _count(records: Sequence[TrialRecord], state: str) -> int:
+    return sum(record.state == state for record in records)
+
+
+def write_results(plan: TrialPlan) -> SearchResults:
+    """Bring `tune.json` up to date."""
+    folder = location(plan.folder)
+    results = results_of(plan.space, read_records(folder))
+    publish(folder / RESULTS_FILE, results.model_dump_json(indent=2))
+    return results
+
+
+def describe(record: TrialRecord, results: SearchResults) -> str:
+    """A trial that is over, as a line of text."""
+    values = ", ".join(f"{path} {value}" for path, value in record.values.items())
+    if record.state != "finished":
+        return f"{record.id} {record.state}: {record.reason} ({values})"
+    place = ", on the front" if record.id in results.front else ""
+    return f"{record.id}: {shown(record.measured, list(results.objectives))}{place} ({values})"
+
+
+def shown(measured: dict[str, float], names: Sequence[Measure | str]) -> str:
+    """Some measures as people read them."""
+    return ", ".join(SHOWN[name](measured[name]) for name in names)
