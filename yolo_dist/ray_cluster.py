@@ -27,6 +27,7 @@ def join_cluster(needed: dict[str, float], workers: int, option: str) -> None:
     address = os.environ.get("RAY_ADDRESS", "local")
     if not ray.is_initialized():
         passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # a submitted job has some of the variables already
         hook = f"{set_address.__module__}.{set_address.__name__}"
         ray.init(
             address=address,

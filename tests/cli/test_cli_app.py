@@ -28,7 +28,8 @@ COMMANDS = sorted(command_paths(typer.main.get_command(app)))
 def test_all_commands_are_there() -> None:
     data = ["datasets", "convert", "anchors", "shards", "shards info", "shards preview", "shards verify"]
     models = ["train", "prune", "sensitivity", "quantize", "evaluate", "detect", "export"]
-    assert [" ".join(path) for path in COMMANDS] == sorted([*data, *models, "demo", "doctor", "run", "report"])
+    runs = ["demo", "doctor", "run", "report", "submit", "jobs", "jobs list", "jobs logs", "jobs stop"]
+    assert [" ".join(path) for path in COMMANDS] == sorted([*data, *models, *runs])
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

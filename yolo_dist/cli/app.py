@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, export, models, pruning, quantization, runs, sensitivity
+from yolo_dist.cli import data, export, jobs, models, pruning, quantization, runs, sensitivity
 from yolo_dist.errors import InputError, Interrupted, YoloDistError
 
 INTERRUPTED = 130
@@ -23,6 +23,11 @@ shards = typer.Typer(
     help="Look at a converted dataset.\n\nExample: yolo-dist shards info data/bccd", no_args_is_help=True
 )
 app.add_typer(shards, name="shards")
+cluster_jobs = typer.Typer(
+    help="Look at jobs on a cluster.\n\nExample: yolo-dist jobs list --address http://10.0.0.1:8265",
+    no_args_is_help=True,
+)
+app.add_typer(cluster_jobs, name="jobs")
 
 _top: list[Callable[..., None]] = [
     runs.demo,
@@ -45,6 +50,10 @@ for command in _top:
     app.command()(command)
 for command in _below_shards:
     shards.command()(command)
+app.command(context_settings=jobs.PASS_THROUGH)(jobs.submit)
+cluster_jobs.command("list")(jobs.list_jobs)
+cluster_jobs.command()(jobs.logs)
+cluster_jobs.command()(jobs.stop)
 
 
 @app.callback()
