@@ -67,6 +67,32 @@ def publish(path: UPath, data: bytes | str) -> None:
         raise
 
 
+def publish_new(path: UPath, data: bytes) -> None:
+    """Write a file that is not there yet: of several that try at once, one does.
+
+    Object stores need conditional writes for that (S3, MinIO, R2, SeaweedFS have them; Google's S3 interface has not).
+
+    Raises:
+        FileExistsError: it is there.
+    """
+
+    def put() -> None:
+        try:
+            path.fs.pipe_file(path.path, data, mode="create")
+        except OSError as error:
+            answer = getattr(error.__cause__, "response", {}).get("Error", {})
+            if answer.get("Code") in ("PreconditionFailed", "ConditionalRequestConflict"):
+                raise FileExistsError(errno.EEXIST, "is there already", str(path)) from error
+            raise
+
+    if is_remote(path):
+        persistently(path, put)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Path(path.path).open("xb") as created:
+        created.write(data)
+
+
 @contextmanager
 def publish_file(path: UPath) -> Iterator[Path]:
     """Fill the yielded local file; it appears at `path` only if the block ends without an error and filled it."""
