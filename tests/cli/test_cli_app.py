@@ -29,6 +29,7 @@ def test_all_commands_are_there() -> None:
     data = ["datasets", "convert", "anchors", "shards", "shards info", "shards preview", "shards verify"]
     models = ["train", "prune", "sensitivity", "quantize", "evaluate", "detect", "export"]
     runs = ["demo", "doctor", "run", "report", "submit", "jobs", "jobs list", "jobs logs", "jobs stop"]
+    runs += ["runs", "runs list", "runs show", "runs pull", "runs clean"]
     assert [" ".join(path) for path in COMMANDS] == sorted([*data, *models, *runs])
 
 
