@@ -18,8 +18,7 @@ COPY README.md ./
 COPY yolo_dist yolo_dist
 COPY datasets datasets
 COPY launch launch
-RUN /opt/venv/bin/pip install --no-deps . \
-    && find /opt/venv -name __pycache__ -prune -exec rm -r {} +
+RUN /opt/venv/bin/pip install --no-deps .
 
 FROM ${BASE} AS runtime
 # KubeRay's probes call wget

@@ -18,6 +18,7 @@ import typer
 import yaml
 
 from yolo_dist.cli.app import app
+from yolo_dist.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "cluster"
@@ -257,6 +258,18 @@ def require_known(words: list[str]) -> None:
         assert words[0] in command.commands, words
         command, words = command.commands[words[0]], words[1:]
     command.make_context("yolo-dist", list(words))
+
+
+def test_the_manifests_run_commands_with_options_and_overrides_that_there_are() -> None:
+    entrypoints = {one.values[0]["metadata"]["name"]: one.values[0]["spec"].get("entrypoint") for one in manifests()}
+    program, command, _, *overrides = shlex.split(entrypoints["yolo-dist-train"])
+    assert (program, command) == ("yolo-dist", "run")
+    recipe = read_recipe(str(ROOT / "launch" / "bccd.yaml"), overrides)
+    assert recipe.storage == "s3://BUCKET/runs"
+    assert (recipe.cluster.workers, recipe.cluster.cpus_per_worker) == ((1, 8), 4)
+    (conversion,) = (one.values[0] for one in OTHER_KINDS if one.values[0]["kind"] == "Job")
+    for container in conversion["spec"]["template"]["spec"]["containers"]:
+        require_known(container["command"][1:])
 
 
 @pytest.mark.parametrize("name", ["compose", "kuberay", "aws", "gcp", "slurm", "machines"])

@@ -39,6 +39,7 @@ def plan(*words: str, variables: list[str] | None = None, requirements: bool = F
 def test_a_recipe_alone_is_run_and_any_other_command_is_taken_as_it_is(folder: Path) -> None:
     assert plan("tiny.yaml", "base.epochs=2").entrypoint == "python -m yolo_dist run tiny.yaml base.epochs=2"
     assert plan("convert", "bccd", "s3://b/a b").entrypoint == "python -m yolo_dist convert bccd 's3://b/a b'"
+    assert plan("run", "--json", "tiny.yaml").entrypoint == "python -m yolo_dist run --json tiny.yaml"
     with pytest.raises(ConfigError, match="name a recipe"):
         plan()
 

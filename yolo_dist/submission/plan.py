@@ -78,9 +78,9 @@ def plan_submission(
         raise ConfigError("submit", ["name a recipe, or a command such as: run launch/bccd.yaml"])
     words = ("run", *words) if Path(words[0]).suffix in (".yaml", ".yml") else tuple(words)
     package = pack(folder)
-    if words[0] == "run" and len(words) > 1:
-        recipe = words[1]
-        overrides = [word for word in words[2:] if not word.startswith("-")]
+    arguments = [word for word in words[1:] if not word.startswith("-")]
+    if words[0] == "run" and arguments:
+        recipe, *overrides = arguments
         _require_packed(recipe, package)
         require_shared(read_recipe(recipe, overrides), recipe)
     if requirements and Path("yolo_dist/__main__.py") not in package.files:
