@@ -118,6 +118,7 @@ class DrillCluster:
             assert time.monotonic() < give_up, f"waited in vain for {what}: {detail()}"
 
     def end(self) -> None:
-        """Take all machines' power away."""
+        """Take all machines away."""
         for machine in self.machines.values():
             machine.lose()
+            machine.disconnect()

@@ -6,19 +6,18 @@ Usage: drill.py [--out FILE] [FAULT …]; as root, on Linux. Writes a row a faul
 import argparse
 import io
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, chdir, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import yaml
 from machines import go_inside, why_not
 
-EPOCHS, FAULT_AFTER = 40, 6
+EPOCHS, FAULT_AFTER = 20, 3
 TOLERANCE = 1e-3
 """Of losses, relative to the undisturbed run's: sums in another order differ by rounding, which grows with training."""
 
@@ -89,7 +88,14 @@ def write_recipe(project: Path) -> Path:
     (project / "tiny.yaml").write_text(tiny.CARD)
     values = tiny.recipe_values(project)
     values |= {"dataset": "tiny.yaml", "model": "tiny.cfg", "storage": "s3://bucket/runs", "shards": "s3://bucket/tiny"}
-    train = {"epochs": EPOCHS, "batch_size": 4, "nominal_batch": 4, "evaluate_every": 0, "statistics_images": 0}
+    train = {
+        "epochs": EPOCHS,
+        "batch_size": 4,
+        "nominal_batch": 4,
+        "evaluate_every": 0,
+        "statistics_images": 0,
+        "autocast": False,
+    }
     values["stages"] = [{"id": "base", "kind": "train", **train}]
     values["cluster"] = {"workers": [1, 2], "max_failures": 6}
     recipe = project / "recipe.yaml"
@@ -106,9 +112,8 @@ def losses_alone(recipe: Path, folder: Path) -> list[float]:
 
     folder.mkdir()
     tiny.write_shards(folder)
-    os.chdir(recipe.parent)
     places = [f"storage={folder}/runs", f"shards={folder}/shards", "cluster.workers=0"]
-    with redirect_stdout(io.StringIO()):
+    with chdir(recipe.parent), redirect_stdout(io.StringIO()):
         pipeline.run(read_recipe(str(recipe), places))
     return epoch_losses((folder / "runs" / "tiny" / "metrics.jsonl").read_text())
 

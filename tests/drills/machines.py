@@ -79,6 +79,11 @@ class Machine:
         for words in ("addr add {}/24 dev eth0", "link set eth0 up", "link set lo up"):
             run("ip", "-n", self.name, *words.format(self.address).split())
 
+    def disconnect(self) -> None:
+        """Take its address away for good."""
+        run("ip", "link", "del", f"to-{self.name}")
+        run("ip", "netns", "del", self.name)
+
     def cut(self) -> None:
         """Pull its network cable."""
         run("ip", "link", "set", f"to-{self.name}", "down")
