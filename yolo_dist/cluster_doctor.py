@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from yolo_dist import node_probe
 from yolo_dist.doctor import ENOUGH_DISK, ENOUGH_MEMORY, PACKAGES, Finding
 from yolo_dist.errors import ClusterError
-from yolo_dist.ray_cluster import PASSED_ON
+from yolo_dist.ray_cluster import passed_on
 
 ANSWERS_WITHIN = 120.0
 """Seconds for a node to start a process and look."""
@@ -70,9 +70,10 @@ def _join(address: str) -> None:
         raise ClusterError(f"{address}: doctor needs a Ray address such as 10.0.0.1:6379; from outside: {remedy}")
     ray.cloudpickle.register_pickle_by_value(node_probe)
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
-    variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": variables})
+        ray.init(
+            address=address, logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": passed_on()}
+        )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
             f"{address}: cannot be joined: {' '.join(str(error).split())}; versions of Ray and Python must be "

@@ -200,11 +200,11 @@ def store_away(cluster: Any, id: str) -> None:
 
 
 def slow_node(cluster: Any, id: str) -> None:
-    """A worker's network has 50 ms of delay and 10 Mbit/s."""
+    """A worker's network has 1 Mbit/s."""
     from machines import run
 
-    rule = "delay 50ms rate 10mbit"
-    run("ip", "netns", "exec", cluster.workers[-1].name, "tc", *f"qdisc add dev eth0 root netem {rule}".split())
+    rule = "tbf rate 1mbit burst 32kbit latency 400ms"
+    run("ip", "netns", "exec", cluster.workers[-1].name, "tc", *f"qdisc add dev eth0 root {rule}".split())
 
 
 def full_disk(cluster: Any, id: str) -> None:

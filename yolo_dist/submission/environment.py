@@ -7,13 +7,11 @@ from importlib.metadata import requires, version
 from packaging.requirements import Requirement
 
 from yolo_dist.errors import ConfigError
-from yolo_dist.ray_cluster import PASSED_ON
+from yolo_dist.ray_cluster import passed_on
 
 DISTRIBUTION = "yolo-dist"
 LEFT_OUT = ("ray",)
 """A cluster has its own, which a job cannot replace."""
-NAMES_OF_PLACES = ("_BUNDLE", "_CACHE", "_DIR", "_FILE", "_PROFILE")
-"""Ends of variables whose values name files of this machine, which mean nothing on others."""
 SECONDS_TO_STOP = 120
 """How long a job that is stopped may take for its step and checkpoint; Ray's own is 3."""
 
@@ -25,16 +23,16 @@ def pinned_requirements() -> list[str]:
     return sorted(f"{one.name}=={version(one.name).partition('+')[0]}" for one in wanted)
 
 
-def passed_on(names: Iterable[str] | None) -> list[str]:
+def variables(names: Iterable[str] | None) -> list[str]:
     """Names of the variables that a job gets from here.
 
-    Without `names` all set that begin as `PASSED_ON` says, but those of `NAMES_OF_PLACES`.
+    Without `names` those of `ray_cluster.passed_on`.
 
     Raises:
         ConfigError: one of them is not set.
     """
     if names is None:
-        return sorted(name for name in os.environ if name.startswith(PASSED_ON) and not name.endswith(NAMES_OF_PLACES))
+        return sorted(passed_on())
     chosen = sorted(set(names))
     if missing := [name for name in chosen if name not in os.environ]:
         raise ConfigError("--env", [f"{name} is not set here; export it before, or leave it out" for name in missing])

@@ -12,7 +12,7 @@ from yolo_dist.errors import ConfigError
 from yolo_dist.object_store import is_remote
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import location
-from yolo_dist.submission.environment import SECONDS_TO_STOP, passed_on, pinned_requirements
+from yolo_dist.submission.environment import SECONDS_TO_STOP, pinned_requirements, variables
 from yolo_dist.submission.packing import EXCLUDED, Package, pack
 
 PYTHON = "python"
@@ -60,14 +60,14 @@ class Submission:
 
 
 def plan_submission(
-    words: Sequence[str], requirements: bool = True, variables: Iterable[str] | None = None, folder: Path | None = None
+    words: Sequence[str], requirements: bool = True, names: Iterable[str] | None = None, folder: Path | None = None
 ) -> Submission:
     """Plan to run `yolo-dist words…` on a cluster; a recipe's file alone stands for `run`.
 
     Args:
         words: a command of this package with its options, or a recipe with its overrides.
         requirements: whether the cluster shall install what this environment has; else its image has it.
-        variables: names of environment variables to pass on; see `environment.passed_on`.
+        names: environment variables to pass on; see `environment.variables`.
         folder: the working directory, this process's by default.
 
     Raises:
@@ -89,7 +89,7 @@ def plan_submission(
             ["has no folder yolo_dist that could travel; submit from the checkout, or with --no-requirements"],
         )
     pinned = pinned_requirements() if requirements else []
-    return Submission((PYTHON, "-m", "yolo_dist", *words), package, tuple(pinned), tuple(passed_on(variables)))
+    return Submission((PYTHON, "-m", "yolo_dist", *words), package, tuple(pinned), tuple(variables(names)))
 
 
 def _require_packed(recipe: str, package: Package) -> None:
