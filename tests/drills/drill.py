@@ -6,6 +6,7 @@ Usage: drill.py [--out FILE] [FAULT …]; as root, on Linux. Writes a row a faul
 import argparse
 import io
 import json
+import os
 import sys
 import tempfile
 import time
@@ -39,7 +40,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(row) + "\n")
         sys.stdout.flush()
         if asked.out:
-            asked.out.write_text(json.dumps(rows, indent=2) + "\n")
+            measured = {"date": time.strftime("%Y-%m-%d"), "machine": f"{os.cpu_count()} cores", "rows": rows}
+            asked.out.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n")
     sys.exit(any(not row["ok"] for row in rows))
 
 
