@@ -6,13 +6,14 @@ INSTALLED := $(VENV)/installed
 
 STREAMING := .venv-streaming/installed
 
-.PHONY: help setup demo test lint format bench bench-peers
+.PHONY: help setup demo test lint format bench bench-peers drill
 
 help:
 	@echo "make setup   environment in $(VENV)"
 	@echo "make demo    the whole recipe on data it makes itself, about five minutes on two cores"
 	@echo "make test    all tests"
 	@echo "make lint    formatter, linter, type checker"
+	@echo "make drill   faults on a cluster of several machines on this one, as root, half an hour"
 	@echo "make bench   measurements against plain loops and bare decoding"
 	@echo "make bench-peers   loader and pruning beside other libraries', half an hour"
 
@@ -28,6 +29,9 @@ demo: setup
 
 test: setup
 	$(VENV)/bin/pytest
+
+drill: setup
+	$(VENV)/bin/python tests/drills/drill.py --out tests/drills/results.json
 
 lint: setup
 	$(VENV)/bin/ruff check .

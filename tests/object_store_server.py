@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from free_ports import free_ports
 
 KEY, SECRET, REGION, BUCKET = "tests", "not-a-secret", "us-east-1", "bucket"
 SERVICES = ("master", "volume", "filer", "s3")
@@ -52,7 +53,7 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     """A server with its data in a folder, for as long as the block lasts."""
     program = executable()
     assert program is not None
-    ports = iter(_free_ports(2 * len(SERVICES)))
+    ports = iter(free_ports(2 * len(SERVICES)))
     options = [f"-{service}.port{kind}={next(ports)}" for service in SERVICES for kind in ("", ".grpc")]
     port = int(next(option for option in options if option.startswith("-s3.port=")).partition("=")[2])
     identity = {"name": KEY, "credentials": [{"accessKey": KEY, "secretKey": SECRET}]}
@@ -92,11 +93,3 @@ def _wait_for(store: ObjectStore, server: "subprocess.Popen[bytes]") -> None:
             files.mkdir(BUCKET)
         except OSError:
             assert time.monotonic() < give_up, "the server makes no bucket"
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

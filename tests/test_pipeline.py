@@ -74,6 +74,7 @@ def test_a_run_leaves_the_files_that_its_folder_promises_and_nothing_of_its_work
     root = done / "runs" / "tiny"
     assert sorted(path.name for path in root.iterdir()) == [
         "initial",
+        "lease-1.json",
         "metrics.jsonl",
         "recipe.yaml",
         "report.html",

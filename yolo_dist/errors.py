@@ -3,6 +3,8 @@
 YoloDistError              the work failed: exit 1
 ├── InputError             the input is wrong: exit 2
 │   ├── StorageError           URL that cannot be reached, and the variables to set
+│   ├── ClusterError           cluster or job that cannot be reached, and how to
+│   ├── RunHeld                a run that another process writes, and which
 │   ├── ConfigError            recipe, card or option is wrong (all problems at once)
 │   ├── DataError
 │   │   ├── AnnotationError    file, place, what was expected
@@ -56,6 +58,14 @@ class InputError(YoloDistError):
 
 class StorageError(InputError):
     """An object store cannot be reached, or refuses the credentials; names the URL."""
+
+
+class ClusterError(InputError):
+    """A cluster does not answer, refuses the token, or has no such job; names its address."""
+
+
+class RunHeld(InputError):
+    """Another process writes the run at the moment; says which."""
 
 
 class ConfigError(InputError):

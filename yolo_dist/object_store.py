@@ -45,14 +45,14 @@ def is_remote(path: UPath) -> bool:
 
 @contextmanager
 def reaching(path: UPath) -> Iterator[None]:
-    """What goes wrong with an object store inside the block, other than a missing file, as an error with its URL.
+    """What goes wrong with an object store inside the block, as an error with its URL; but files missing or in the way.
 
     Raises:
         StorageError: it cannot be reached, or refuses the credentials.
     """
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):
         raise
     except Exception as error:
         if not is_remote(path) or not _is_theirs(error):

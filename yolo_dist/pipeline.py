@@ -22,6 +22,7 @@ from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import METRICS_FILE
 from yolo_dist.export.write import ExportRecord, read_export
 from yolo_dist.inputs import Inputs, check
+from yolo_dist.lease import Lease, hold
 from yolo_dist.model import build_model
 from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage, teacher_named_by
 from yolo_dist.report import build_report
@@ -97,20 +98,27 @@ def run(recipe: Recipe, source: str = "", stages: Stages | None = None) -> list[
 
     Raises:
         InputError: recipe, data or model are wrong.
+        RunHeld: another process runs a recipe of this name here.
         TrainError, ProofError: a stage failed.
     """
     inputs = check(recipe, source)
     folder = location(recipe.storage) / recipe.name
+    with hold(folder, say) as lease:
+        return _run(recipe, inputs, folder, stages or OwnStages(), lease)
+
+
+def _run(recipe: Recipe, inputs: Inputs, folder: UPath, stages: Stages, lease: Lease) -> list[StageResult]:
     start = _initial(recipe, inputs, folder / "initial")
     _require_fitting_teachers(recipe, start)
     publish(folder / "recipe.yaml", recipe.to_yaml())
     results: list[StageResult] = []
     for stage in recipe.stages:
+        lease.require()
         # before the stage, not only after it: rows of another recipe must not stand beside this one if it fails
         publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
         origin = recipe.start_of(stage)
         begin = folder / "stages" / origin if origin else start
-        results.append(_run_stage(recipe, inputs, stage, folder, begin, stages or OwnStages()))
+        results.append(_run_stage(recipe, inputs, stage, folder, begin, stages))
     publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
     remove(folder / "work")
     remove(folder / "checkpoints")

@@ -13,6 +13,18 @@ from yolo_dist.ray_address import set_address
 PASSED_ON = ("AWS_", "WANDB_", "YOLO_DIST_")
 """Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
 
+NAMES_OF_PLACES = ("_BUNDLE", "_CACHE", "_DIR", "_FILE", "_PROFILE")
+"""Ends of those that do not travel: they name files of this machine; others may have theirs elsewhere."""
+
+
+def passed_on() -> dict[str, str]:
+    """The variables of this environment that other machines' processes get."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(PASSED_ON) and not name.endswith(NAMES_OF_PLACES)
+    }
+
 
 def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: bool = False) -> None:
     """Join the cluster of RAY_ADDRESS or start Ray on this machine, once.
@@ -28,13 +40,13 @@ def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: boo
     """
     address = os.environ.get("RAY_ADDRESS", "local")
     if not ray.is_initialized():
-        passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # a submitted job has some of the variables already
         hook = f"{set_address.__module__}.{set_address.__name__}"
         ray.init(
             address=address,
             logging_level=logging.ERROR,
             log_to_driver=not quiet,
-            runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on, "worker_process_setup_hook": hook},
+            runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on(), "worker_process_setup_hook": hook},
         )
     if address == "local":
         _require(needed, workers, ray.cluster_resources(), option)

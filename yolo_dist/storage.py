@@ -85,10 +85,21 @@ def create(path: UPath, data: str) -> bool:
         with tempfile.NamedTemporaryFile("w", dir=path.path.rpartition("/")[0], prefix=f".{path.name}.") as file:
             file.write(data)
             file.flush()
-            os.link(file.name, path.path)
+            Path(file.name).chmod(0o644)
+            _link_or_write(file.name, path.path, data)
     except FileExistsError:
         return False
     return True
+
+
+def _link_or_write(complete: str, destination: str, data: str) -> None:
+    try:
+        os.link(complete, destination)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: others may see half of it for a moment
+        with Path(destination).open("x") as file:
+            file.write(data)
 
 
 def _create_remote(path: UPath, data: str) -> bool:

@@ -28,7 +28,9 @@ COMMANDS = sorted(command_paths(typer.main.get_command(app)))
 def test_all_commands_are_there() -> None:
     data = ["datasets", "convert", "anchors", "shards", "shards info", "shards preview", "shards verify"]
     models = ["train", "prune", "sensitivity", "quantize", "evaluate", "detect", "export"]
-    assert [" ".join(path) for path in COMMANDS] == sorted([*data, *models, "demo", "doctor", "run", "tune", "report"])
+    runs = ["demo", "doctor", "run", "tune", "report", "submit", "jobs", "jobs list", "jobs logs", "jobs stop"]
+    runs += ["runs", "runs list", "runs show", "runs pull", "runs clean"]
+    assert [" ".join(path) for path in COMMANDS] == sorted([*data, *models, *runs])
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -11,12 +11,11 @@ import pytest
 from searches import prepare
 from tiny_runs import recipe, redone
 
-from yolo_dist import pipeline
+from yolo_dist import lease, pipeline
 from yolo_dist.bundle import open_bundle
 from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.pipeline import run
 from yolo_dist.storage import copy_folder, location
-from yolo_dist.tune.claims import Claims
 from yolo_dist.tune.shared_stages import SharedStages
 
 
@@ -25,14 +24,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare(tmp_path_factory.mktemp("shared"))
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SECONDS_BETWEEN_LOOKS", 0.02)
+
+
 @pytest.fixture
 def folder(prepared: Path, tmp_path: Path) -> Path:
     return shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
 
 
 def shared(folder: Path) -> SharedStages:
-    claims = Claims(location(folder / "claims"), beat_seconds=0.05, lost_seconds=0.2)
-    return SharedStages(location(folder / "shared"), claims)
+    return SharedStages(location(folder / "shared"))
 
 
 def test_a_second_trial_runs_only_what_is_its_own(folder: Path) -> None:

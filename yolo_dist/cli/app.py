@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_dist.cli import data, export, models, pruning, quantization, runs, sensitivity, tune
+from yolo_dist.cli import data, export, jobs, models, pruning, quantization, run_folders, runs, sensitivity, tune
 from yolo_dist.errors import InputError, Interrupted, YoloDistError
 
 INTERRUPTED = 130
@@ -23,6 +23,15 @@ shards = typer.Typer(
     help="Look at a converted dataset.\n\nExample: yolo-dist shards info data/bccd", no_args_is_help=True
 )
 app.add_typer(shards, name="shards")
+cluster_jobs = typer.Typer(
+    help="Look at jobs on a cluster.\n\nExample: yolo-dist jobs list --address http://10.0.0.1:8265",
+    no_args_is_help=True,
+)
+app.add_typer(cluster_jobs, name="jobs")
+kept_runs = typer.Typer(
+    help="Look at the runs of a storage.\n\nExample: yolo-dist runs list s3://bucket/runs", no_args_is_help=True
+)
+app.add_typer(kept_runs, name="runs")
 
 _top: list[Callable[..., None]] = [
     runs.demo,
@@ -46,6 +55,13 @@ for command in _top:
     app.command()(command)
 for command in _below_shards:
     shards.command()(command)
+app.command(context_settings=jobs.PASS_THROUGH)(jobs.submit)
+cluster_jobs.command("list")(jobs.list_jobs)
+cluster_jobs.command()(jobs.logs)
+cluster_jobs.command()(jobs.stop)
+kept_runs.command("list")(run_folders.list_runs)
+for command in (run_folders.show, run_folders.pull, run_folders.clean):
+    kept_runs.command()(command)
 
 
 @app.callback()

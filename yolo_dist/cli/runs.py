@@ -32,14 +32,28 @@ def demo(
     _point_to_report(recipe, as_json)
 
 
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can do, what is missing and how to get it.
+def doctor(
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Look at a cluster: its Ray address, or auto on one of its machines."),
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="URL or path that every node of the cluster should write.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine, or every node of a cluster, can do, what is missing and how to get it.
 
     Example: yolo-dist doctor
     """
-    from yolo_dist.doctor import examine
+    if address is None:
+        from yolo_dist.doctor import examine
 
-    findings = examine()
+        findings = examine()
+    else:
+        from yolo_dist.cluster_doctor import examine_cluster
+
+        findings = examine_cluster(address, storage)
     if as_json:
         show.as_json([vars(finding) for finding in findings])
     else:

@@ -15,6 +15,7 @@ from upath import UPath
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
+from yolo_dist.lease import hold
 from yolo_dist.ray_cluster import capacity, join_cluster
 from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import run_identity
@@ -25,6 +26,7 @@ from yolo_dist.tune.page import render_search
 from yolo_dist.tune.record import read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
+from yolo_dist.tune.shared_stages import LEASES
 from yolo_dist.tune.space import Space, check_space
 from yolo_dist.tune.stopping import scheduler_of
 from yolo_dist.tune.trial import Run, TrialPlan, run_pipeline
@@ -62,32 +64,33 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
 
     Raises:
         ConfigError: see `check_search`; there is a search already, or another one than that to go on with.
+        RunHeld: another process runs it.
     """
     source = source or space.name
     recipe = check_search(space, source)
     folder = location(space.storage) / space.name
     values = read_yaml(space.recipe)
-    _require_this_search(space, values, folder, resume, source)
-    publish(folder / RECIPE_FILE, json.dumps(values, indent=2))
-    publish(folder / SPACE_FILE, space.to_yaml())
-    plan = TrialPlan(space, values, str(folder), run_identity(folder, recipe.tracking), str(Path.cwd()), run)
-    _fit(plan, recipe)
-    results = write_results(plan)
-    publish(folder / PAGE, render_search(results))
-    over = sum(record.over for record in results.trials)
-    if over >= space.most_trials:
-        _tidy(folder)
-    else:
+    with hold(folder, say):
+        _require_this_search(space, values, folder, resume, source)
+        publish(folder / RECIPE_FILE, json.dumps(values, indent=2))
+        publish(folder / SPACE_FILE, space.to_yaml())
+        plan = TrialPlan(space, values, str(folder), run_identity(folder, recipe.tracking), str(Path.cwd()), run)
+        _fit(plan, recipe)
+        results = write_results(plan)
+        publish(folder / PAGE, render_search(results))
+        over = sum(record.over for record in results.trials)
+        if over >= space.most_trials:
+            _tidy(folder)
+    if over < space.most_trials:
         say(f"{space.name}: {over} of {space.most_trials} trials are over; --resume goes on with the others")
     return results
 
 
 def _tidy(search: UPath) -> None:
-    """Remove what stopped and failed trials left unfinished, and the claims; finished stages stay for more trials."""
-    remove(search / "claims")
+    """Remove what stopped and failed trials left unfinished; finished stages stay for more trials."""
     for stage in (search / "shared").iterdir() if (search / "shared").exists() else ():
-        remove(stage / "work")
-        remove(stage / "checkpoints")
+        for unfinished in ("work", "checkpoints", LEASES):
+            remove(stage / unfinished)
 
 
 def _problems_of_cluster(cluster: ClusterConfig) -> list[str]:

@@ -13,13 +13,15 @@ from typing import Any
 
 from upath import UPath
 
+from yolo_dist.lease import hold_unless_done
 from yolo_dist.pipeline import STAGE_FILE
 from yolo_dist.storage import copy_folder, publish
 from yolo_dist.train.tracking import read_metrics
-from yolo_dist.tune.claims import Claims
 
 KEY_DIGITS = 16
 METRICS_FILE = "metrics.jsonl"
+LEASES = "leases"
+"""Folder in which each stage that is being done has one of its own, for the file that says by whom."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,9 @@ class SharedStages:
 
     Attributes:
         folder: where they lie.
-        claims: who is doing which.
     """
 
     folder: UPath
-    claims: Claims
-
-    @classmethod
-    def of(cls, search: UPath) -> "SharedStages":
-        """Those of the search in a folder."""
-        return cls(search / "shared", Claims(search / "claims"))
 
     @contextmanager
     def doing(self, stage: str, key: str, run: UPath) -> Iterator[UPath]:
@@ -45,7 +40,7 @@ class SharedStages:
         shared, target = self.folder / stage, run / "stages" / stage
         name = key[:KEY_DIGITS]
         kept, epochs = shared / name, shared / f"{name}.jsonl"
-        with self.claims.held(f"{stage}-{name}", (kept / STAGE_FILE).exists) as ours:
+        with hold_unless_done(shared / LEASES / name, (kept / STAGE_FILE).exists) as ours:
             if not ours:
                 copy_folder(kept, target, STAGE_FILE)
                 others = [line for line in read_metrics(run / METRICS_FILE) if line["stage"] != stage]

@@ -64,7 +64,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
     record = TrialRecord(id=name, values=values, state="running", began=before.began if before else time.time())
     record.save(search)
     try:
-        results = plan.run(plan.recipe_of(values), SharedStages.of(search) if plan.space.share_stages else None)
+        results = plan.run(plan.recipe_of(values), SharedStages(search / "shared") if plan.space.share_stages else None)
         outcome: dict[str, Any] = {"state": "finished", "stages": [asdict(result) for result in results]}
         outcome["measured"] = _measured(results, plan.space)
     except Interrupted:
