@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -80,12 +81,23 @@ class DrillCluster:
 
     def submit(self, recipe: Path, *overrides: str) -> str:
         """Submit a recipe from the laptop; the job's id."""
-        words = ("--no-requirements", "--no-pass-on", *self.at_head)
-        asked = self.laptop.ask(
-            "bash", "-c", f'cd "{recipe.parent}" && exec yolo-dist submit "$@"', "bash", recipe.name, *overrides, *words
-        )
+        return self.submit_command(recipe.parent, recipe.name, *overrides)
+
+    def submit_command(self, project: Path, *words: str) -> str:
+        """Submit a command from a working directory of the laptop; the job's id."""
+        asked = self.at_work(project, "submit", "--no-requirements", "--no-pass-on", *self.at_head, "--", *words)
         assert asked.returncode == 0, asked.stderr
         return asked.stdout.strip()
+
+    def at_work(self, project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run yolo-dist in a working directory of the laptop."""
+        return self.laptop.ask("bash", "-c", f'cd "{project}" && exec yolo-dist "$@"', "bash", *words)
+
+    def bring_shards(self, project: Path) -> None:
+        """Convert into the object store, from the laptop."""
+        for split in ("train", "val"):
+            words = ("convert", "tiny.yaml", "-", f"s3://{BUCKET}/tiny", "--split", split)
+            self.until(lambda: self.at_work(project, *words).returncode == 0, "shards")  # noqa: B023
 
     def job(self, id: str) -> dict[str, Any]:
         """What the job server says about a job."""

@@ -15,6 +15,7 @@ from contextlib import ExitStack, chdir, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import search_drill
 import yaml
 from machines import go_inside, why_not
 
@@ -26,7 +27,7 @@ TOLERANCE = 1e-3
 def main() -> None:
     """Run the drills that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("faults", nargs="*", default=list(FAULTS))
+    parser.add_argument("faults", nargs="*", default=[*FAULTS, search_drill.NAME])
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     if reason := why_not():
@@ -35,7 +36,8 @@ def main() -> None:
     rows = []
     for name in asked.faults:
         with tempfile.TemporaryDirectory(prefix="drill-", dir="/var/tmp") as folder, ExitStack() as stack:
-            row = drill(name, Path(folder), stack)
+            searching = name == search_drill.NAME
+            row = search_drill.drill_search(Path(folder), stack) if searching else drill(name, Path(folder), stack)
         rows.append(row)
         sys.stdout.write(json.dumps(row) + "\n")
         sys.stdout.flush()
@@ -54,7 +56,7 @@ def drill(name: str, folder: Path, stack: ExitStack) -> dict[str, Any]:
     cluster = DrillCluster(folder / "machines")
     stack.callback(cluster.end)
     BEFORE.get(name, lambda _: None)(cluster)
-    bring_shards(cluster, recipe.parent)
+    cluster.bring_shards(recipe.parent)
     began = time.monotonic()
     id = cluster.submit(recipe)
     FAULTS[name](cluster, id)
@@ -122,14 +124,6 @@ def losses_alone(recipe: Path, folder: Path) -> list[float]:
 
 def epoch_losses(lines: str) -> list[float]:
     return [json.loads(line)["loss"]["total"] for line in lines.splitlines()]
-
-
-def bring_shards(cluster: Any, project: Path) -> None:
-    """Convert into the object store, from the laptop."""
-    for split in ("train", "val"):
-        words = ["convert", "tiny.yaml", "-", "s3://bucket/tiny", "--split", split]
-        command = f'cd "{project}" && exec yolo-dist "$@"'
-        cluster.until(lambda: cluster.laptop.ask("bash", "-c", command, "bash", *words).returncode == 0, "shards")  # noqa: B023
 
 
 def count(cluster: Any, folder: Path, undisturbed: list[float]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_everything_that_is_wrong_is_told_at_once(folder: Path) -> None:
         "space.base.optimizer.learning_rat: stages.0.optimizer.learning_rat: unknown key",
         "space.pruned.percent: stages.1.percent: Input should be less than 1",
         "space.pruned.method: stages.1.method: unknown method; there are eagle-eye, layer, layer-channel, "
-        "layer-channel-regular, normal, regular, shortcut, slim",
+        "layer-channel-regular, layerwise, normal, regular, shortcut, slim",
         "stopping.stage: the recipe has no training stage pruned",
     ]
 

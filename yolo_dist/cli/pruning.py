@@ -52,6 +52,10 @@ def prune(
     percent: Annotated[
         float | None, typer.Option("--percent", help="Share of candidates to cut; 0.5 by default.", show_default=False)
     ] = None,
+    percents: Annotated[
+        str | None,
+        typer.Option("--percents", metavar="P,P,…", help="Shares of layerwise, one a set.", show_default=False),
+    ] = None,
     scope: Annotated[str, typer.Option("--scope", help="classic or full.")] = "classic",
     shortcuts: Annotated[
         int | None, typer.Option("--shortcuts", help="Residual blocks that a layer method removes.", show_default=False)
@@ -109,6 +113,7 @@ def prune(
         "method": method,
         "importance": importance,
         "percent": percent,
+        "percents": percents and percents.split(","),
         "scope": scope,
         "shortcuts": shortcuts,
         "round_to": round_to,
@@ -124,7 +129,7 @@ def prune(
     }
     config = validate(PruneConfig, {key: value for key, value in values.items() if value is not None}, "options")
     if explain:
-        show_graph(model, cfg, weights, config, planned=percent is not None, as_json=as_json)
+        show_graph(model, cfg, weights, config, planned=percent is not None or percents is not None, as_json=as_json)
         return
     if shards is None or (out is None and not dry_run):
         raise ConfigError(

@@ -66,7 +66,8 @@ def test_a_plan_keeps_what_its_importance_ranks_highest_and_says_which_it_was(me
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"eagle-eye"}))
 def test_every_method_that_ranks_channels_goes_by_every_measure(method: str, measure: str) -> None:
     network = random_network(conv(8, 3), conv(4), conv(8, 3), Shortcut(from_layer=-3), conv(6), *head())
-    plan = make_plan(network, PruneConfig(method=method, importance=measure, percent=0.1), [loss])
+    amount = {"percents": (0.5, 0.5, 0.5)} if method == "layerwise" else {"percent": 0.1}
+    plan = make_plan(network, validate(PruneConfig, {"method": method, "importance": measure, **amount}, ""), [loss])
     assert (plan.method, plan.importance) == (method, measure)
 
 

@@ -3,7 +3,9 @@
 import pytest
 from small_networks import random_images, randomize
 
+from yolo_dist.compress.graph import ChannelGraph, Scope
 from yolo_dist.compress.pruning import METHODS, PruneConfig, make_plan
+from yolo_dist.compress.pruning.candidates import candidate_sets
 from yolo_dist.compress.pruning.carry_out import Compact, carry_out
 from yolo_dist.compress.pruning.proof import TOLERANCE, largest_difference
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
@@ -26,8 +28,10 @@ def network(request: pytest.FixtureRequest) -> Network:
     return network
 
 
-def request_for(method: str, percent: float, scope: str) -> PruneConfig:
+def request_for(method: str, percent: float, scope: Scope, network: Network) -> PruneConfig:
     amount: dict[str, object] = {"percent": percent}
+    if method == "layerwise":
+        amount = {"percents": [percent] * len(candidate_sets(ChannelGraph.from_cfg(network.cfg), scope))}
     if method == "eagle-eye":
         amount = {"target_macs": 1 - percent, "reestimate_images": 1}
     if method.endswith("regular"):
@@ -49,13 +53,13 @@ def proved(network: Network, config: PruneConfig) -> Compact:
 @pytest.mark.parametrize(("percent", "scope"), [(0.3, "classic"), (0.6, "full")])
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_methods_prove_their_results_twice_or_say_what_works(
-    network: Network, method: str, percent: float, scope: str
+    network: Network, method: str, percent: float, scope: Scope
 ) -> None:
     if method in LAYER_METHODS and not residual_blocks(proved(network, PruneConfig(percent=0.0)).graph):
         with pytest.raises(PruneError, match="try normal, regular or slim"):
-            make_plan(network, request_for(method, percent, scope))
+            make_plan(network, request_for(method, percent, scope, network))
         return
-    once = proved(network, request_for(method, percent, scope)).network
+    once = proved(network, request_for(method, percent, scope, network)).network
     assert count_parameters(once.cfg) < count_parameters(network.cfg)
-    twice = proved(once, request_for("slim", 0.9, scope)).network
+    twice = proved(once, request_for("slim", 0.9, scope, once)).network
     assert count_parameters(twice.cfg) < count_parameters(once.cfg)

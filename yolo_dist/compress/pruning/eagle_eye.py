@@ -5,8 +5,6 @@ Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network 
 sparse training before.
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +15,7 @@ from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets
 from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.surgery import compact_cfg
-from yolo_dist.compress.pruning.ties import value_of_best
+from yolo_dist.compress.pruning.ties import staying, value_of_best
 from yolo_dist.errors import PruneError
 
 BISECTIONS = 24
@@ -44,7 +42,7 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     def keep(scale: float) -> NDArray[np.bool_]:
         kept = np.ones(len(graph.frozen), bool)
         for order, share in zip(orders, shares, strict=True):
-            kept[order[_staying(len(order), share * scale, config.round_to or 1) :]] = False
+            kept[order[staying(len(order), share * scale, config.round_to or 1) :]] = False
         return kept | graph.frozen
 
     def meets_budget(scale: float) -> bool:
@@ -62,9 +60,3 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     return PrunePlan.from_channels(
         graph, kept, candidates, method="eagle-eye", percent=float(1 - kept[chosen].mean()), threshold=None
     )
-
-
-def _staying(channels: int, cut: float, multiple: int) -> int:
-    """Channels that stay of a set, up to a multiple, at least one."""
-    staying = max(1, round(channels * (1 - min(cut, 1.0))))
-    return min(channels, math.ceil(staying / multiple) * multiple)

@@ -24,6 +24,8 @@ class PruneConfig(Config):
     """Name of a registered measure of what a channel is worth."""
     percent: Annotated[float, Ge(0), Lt(1)] = 0.5
     """Share of the candidates to cut: channels, residual blocks, or both."""
+    percents: tuple[Annotated[float, Ge(0), Lt(1)], ...] | None = None
+    """Of `layerwise`: the share to cut of each set of channels, in the order in which `prune --explain` shows them."""
     scope: Scope = "classic"
     """`classic` leaves out what the original left out; `full` cuts wherever the channel graph allows it."""
     shortcuts: Annotated[int, Ge(0)] | None = None
@@ -88,6 +90,10 @@ class PruneConfig(Config):
             raise ValueError(f"{' and '.join(targets)} are one target too many; give one")
         if targets and self.percent != fields["percent"].default:
             raise ValueError(f"{targets[0]} stands in place of percent; give one of them")
+        if targets and not self.draws_candidates and "percent" not in used:
+            raise ValueError(f"{targets[0]} needs a method with a percent, and {self.method} has none")
+        if "percents" in used and not self.percents:
+            raise ValueError(f"{self.method} needs percents, a share for each set of channels: see prune --explain")
         if self.draws_candidates and not self.reestimate_images:
             raise ValueError(f"{self.method} judges networks after re-estimation; set reestimate_images, such as 64")
         return self
@@ -110,7 +116,7 @@ OPTIONS: dict[str, frozenset[str]] = {}
 
 TARGETS = ("target_parameters", "target_macs", "target_latency_ms", "max_map_drop")
 
-METHOD_OPTIONS = frozenset({"percent", "shortcuts", "round_to", "layer_keep", "candidates"})
+METHOD_OPTIONS = frozenset({"percent", "percents", "shortcuts", "round_to", "layer_keep", "candidates"})
 """Keys of `PruneConfig` that only some methods use."""
 
 

@@ -48,6 +48,12 @@ def value_of_best(graph: ChannelGraph, importance: Importance) -> Values:
     return values
 
 
+def staying(channels: int, cut: float, multiple: int) -> int:
+    """Channels that stay of so many after a share is cut, up to a multiple, at least one."""
+    kept = max(1, round(channels * (1 - min(cut, 1.0))))
+    return min(channels, math.ceil(kept / multiple) * multiple)
+
+
 def round_up(graph: ChannelGraph, kept: Kept, values: Values, multiple: int, fewest: int = FEWEST) -> Kept:
     """Give every set of channels that lost some the best of them back, up to a multiple or to all that it had.
 
