@@ -15,6 +15,8 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 KEY, SECRET, BUCKET = "drill", "not-a-secret", "bucket"
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+BETWEEN_LOOKS = 2.0
+"""Seconds; each look is a command, which takes processor time from those that are looked at."""
 GIVE_UP = 400.0
 """Seconds until something must have happened."""
 
@@ -119,7 +121,7 @@ class DrillCluster:
         return self.job(id)
 
     def until(self, true: Callable[[], bool], what: str, detail: Callable[[], str] = str) -> None:
-        """Look again and again, each look a command of a second or more."""
+        """Look again and again."""
         give_up = time.monotonic() + GIVE_UP
         while True:
             try:
@@ -128,6 +130,7 @@ class DrillCluster:
             except AssertionError:
                 pass  # the head may be away
             assert time.monotonic() < give_up, f"waited in vain for {what}: {detail()}"
+            time.sleep(BETWEEN_LOOKS)
 
     def end(self) -> None:
         """Take all machines away."""
