@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 STREAMING := .venv-streaming/installed
 
-.PHONY: help setup demo test lint format bench bench-peers drill
+.PHONY: help setup demo test lint format bench bench-peers drill fuzz
 
 help:
 	@echo "make setup   environment in $(VENV)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make lint    formatter, linter, type checker"
 	@echo "make drill   faults on a cluster of several machines on this one, as root, half an hour"
+	@echo "make fuzz    hostile files for every reader, a minute each"
 	@echo "make bench   measurements against plain loops and bare decoding"
 	@echo "make bench-peers   loader and pruning beside other libraries', half an hour"
 
@@ -32,6 +33,9 @@ test: setup
 
 drill: setup
 	$(VENV)/bin/python tests/drills/drill.py --out tests/drills/results.json
+
+fuzz: setup
+	$(VENV)/bin/python tests/fuzz/fuzzer.py
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,6 @@
 """Shards: what is written is read back, and nothing damaged is trusted."""
 
+import hashlib
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,7 @@ def samples(draw: st.DrawFn) -> Sample:
     count = draw(st.integers(0, 4))
     side = st.floats(0, 1000, width=32)
     xyxy = np.array(draw(st.lists(st.tuples(side, side, side, side), min_size=count, max_size=count)), np.float32)
-    labels = np.array(draw(st.lists(st.integers(0, 80), min_size=count, max_size=count)), np.int32)
+    labels = np.array(draw(st.lists(st.integers(0, 1), min_size=count, max_size=count)), np.int32)
     ignore = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), np.bool_)
     return Sample(
         image_id=draw(st.text(max_size=8).filter(lambda text: text.isprintable())),
@@ -130,6 +131,47 @@ def test_a_cut_shard_is_noticed_at_the_first_read(converted: Path, keep: int) ->
     assert shards[first - 1].image_id
     with pytest.raises(ShardCorrupt, match=r"shard-00001\.arrow"):
         shards[first]
+
+
+def with_labels(labels: list[int], boxes: int) -> Boxes:
+    return Boxes(np.zeros((boxes, 4), np.float32), np.array(labels, np.int32), np.zeros(len(labels), np.bool_))
+
+
+@pytest.mark.parametrize("labels", [[2], [-2]])
+def test_a_shard_with_labels_of_no_class_is_refused(labels: list[int], tmp_path: Path) -> None:
+    sample = Sample("one", b"bytes", 3, 2, with_labels(labels, 1))
+    with pytest.raises(ShardCorrupt, match="not that of a shard"):
+        raw_shards(tmp_path, [sample])[0]
+
+
+def test_a_shard_of_other_rows_than_its_manifest_says_is_refused(tmp_path: Path) -> None:
+    shards = raw_shards(tmp_path, [Sample("one", b"bytes", 3, 2, with_labels([0], 1))])
+    record = shards.manifest.shards[0].model_copy(update={"rows": 2})
+    with pytest.raises(ShardCorrupt, match="not that of a shard"):
+        ShardSet(UPath(tmp_path), shards.manifest.model_copy(update={"shards": (record,)}))[0]
+
+
+def test_a_shard_whose_offsets_lead_out_of_it_is_refused(tmp_path: Path) -> None:
+    shards = raw_shards(tmp_path, [Sample("one", bytes(12_345), 3, 2, with_labels([0], 1))])
+    record = shards.manifest.shards[0]
+    path = tmp_path / record.file
+    data = bytearray(path.read_bytes())
+    place = data.rindex(np.array([0, 12_345], np.int32).tobytes())
+    data[place + 4 : place + 8] = np.int32(1 << 30).tobytes()
+    path.write_bytes(data)
+    record = record.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+    with pytest.raises(ShardCorrupt, match="not that of a shard"):
+        ShardSet(UPath(tmp_path), shards.manifest.model_copy(update={"shards": (record,)}))[0]
+
+
+@pytest.mark.parametrize("name", ["../shard.arrow", "/etc/passwd", "a/b.arrow", "..", "x" * 300, ""])
+def test_a_manifest_names_files_beside_it_and_no_others(converted: Path, name: str) -> None:
+    path = converted / "train" / MANIFEST
+    values = json.loads(path.read_text())
+    values["shards"][0]["file"] = name
+    path.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="file"):
+        open_split(converted, "train")
 
 
 def test_a_missing_shard_is_named(converted: Path) -> None:

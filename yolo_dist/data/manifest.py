@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
+from pydantic import Field
 from upath import UPath
 
 from yolo_dist.config import Config, validate
@@ -11,16 +13,18 @@ from yolo_dist.errors import DataError
 from yolo_dist.object_store import persistently
 
 MANIFEST = "manifest.json"
+MOST = 1 << 40
+"""Images or bytes of a shard that a manifest may speak of."""
 
 
 class ShardRecord(Config):
     """One shard in the manifest."""
 
-    file: str
+    file: str = Field(pattern=r"^\w[\w.-]{0,200}$")
     """Name beside the manifest."""
-    rows: int
+    rows: Annotated[int, Ge(0), Le(MOST)]
     """Images in it."""
-    bytes: int
+    bytes: Annotated[int, Ge(0), Le(MOST)]
     """Size of the file."""
     sha256: str
     """Hex digest of the file."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from yolo_dist.data.annotations import Boxes
+from yolo_dist.data.annotations import ANY_CLASS, Boxes
 
 SCHEMA = pa.schema(
     [
@@ -109,16 +109,18 @@ class ShardFile:
     Args:
         path: of the file.
         name: of the shard, for messages.
+        rows: of its images, how many are wanted.
+        classes: that its labels may name.
 
     Raises:
-        ArrowException, OSError, KeyError: the file is not that of a shard.
+        ArrowException, ValueError, OSError, KeyError: the file is not that of a shard of as many images and of these
+            classes.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, rows: int, classes: int) -> None:
         self.name = name
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        if batch.schema != SCHEMA:
-            raise pa.ArrowInvalid(f"columns are {batch.schema.names}")
+        _require_sound(batch, rows, classes)
         self.image_ids, self.images = batch.column("image_id"), batch.column("image")
         self.widths, self.heights = (batch.column(name).to_numpy() for name in ("width", "height"))
         boxes = batch.column("boxes")
@@ -137,6 +139,26 @@ class ShardFile:
             boxes=Boxes(self.xyxy[here], self.labels[here], self.ignore[here]),
             shard=self.name,
         )
+
+
+def _require_sound(batch: pa.RecordBatch, rows: int, classes: int) -> None:
+    """Arrow reads wherever a file's offsets point, and right hashes may come from strangers too.
+
+    Raises:
+        ArrowInvalid: something is not as a shard has it.
+    """
+    if batch.schema != SCHEMA or batch.num_rows < rows:
+        raise pa.ArrowInvalid(f"columns are {batch.schema.names}, rows {batch.num_rows}")
+    batch.validate(full=True)
+    boxes, labels, ignore = (batch.column(name) for name in ("boxes", "labels", "ignore"))
+    parts = [*batch.columns, boxes.values, boxes.values.values, labels.values, ignore.values]
+    if any(part.null_count or part.offset for part in parts):
+        raise pa.ArrowInvalid("there are missing values")
+    if not (boxes.offsets.equals(labels.offsets) and boxes.offsets.equals(ignore.offsets)):
+        raise pa.ArrowInvalid("an image has other numbers of boxes and of labels")
+    numbers = labels.values.to_numpy()
+    if len(numbers) and not ANY_CLASS <= numbers.min() <= numbers.max() < classes:
+        raise pa.ArrowInvalid("there are labels of no class")
 
 
 def _ends(counts: list[int]) -> NDArray[np.int32]:

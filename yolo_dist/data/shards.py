@@ -159,8 +159,8 @@ class ShardSet(SampleSequence):
             cached = self._cache.get(remote, record, self._release)
             path = cached.path
         try:
-            return ShardFile(path, str(remote)), cached
-        except (pa.ArrowException, OSError, KeyError):
+            return ShardFile(path, str(remote), record.rows, len(self.classes)), cached
+        except (pa.ArrowException, ValueError, OSError, KeyError):
             raise ShardCorrupt(str(remote), record.sha256, "right, but not that of a shard") from None
 
     def _release(self) -> bool:
