@@ -104,7 +104,7 @@ def raw_shards(folder: Path, samples: Sequence[Sample]) -> ShardSet:
     manifest = Manifest(
         dataset="raw",
         split="train",
-        classes=("cat", "dog"),
+        classes=("cat", "dog", "cow"),
         images=len(samples),
         boxes={},
         ignored=0,

@@ -39,7 +39,7 @@ def samples(draw: st.DrawFn) -> Sample:
     count = draw(st.integers(0, 4))
     side = st.floats(0, 1000, width=32)
     xyxy = np.array(draw(st.lists(st.tuples(side, side, side, side), min_size=count, max_size=count)), np.float32)
-    labels = np.array(draw(st.lists(st.integers(0, 1), min_size=count, max_size=count)), np.int32)
+    labels = np.array(draw(st.lists(st.integers(0, 2), min_size=count, max_size=count)), np.int32)
     ignore = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), np.bool_)
     return Sample(
         image_id=draw(st.text(max_size=8).filter(lambda text: text.isprintable())),
@@ -137,7 +137,7 @@ def with_labels(labels: list[int], boxes: int) -> Boxes:
     return Boxes(np.zeros((boxes, 4), np.float32), np.array(labels, np.int32), np.zeros(len(labels), np.bool_))
 
 
-@pytest.mark.parametrize("labels", [[2], [-2]])
+@pytest.mark.parametrize("labels", [[3], [-2]])
 def test_a_shard_with_labels_of_no_class_is_refused(labels: list[int], tmp_path: Path) -> None:
     sample = Sample("one", b"bytes", 3, 2, with_labels(labels, 1))
     with pytest.raises(ShardCorrupt, match="not that of a shard"):
