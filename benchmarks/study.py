@@ -1,8 +1,9 @@
 """What methods are worth: a recipe run with several seeds, then measured.
 
 Run: python benchmarks/study.py launch/bccd-pruning.yaml --seeds 3
-     python benchmarks/study.py launch/bccd-distillation.yaml --seeds 3 --repeat all
-Interrupted, the same command goes on where it stopped. With `--measure` it trains nothing and measures what is there.
+     python benchmarks/study.py launch/bccd-distillation.yaml --seeds 3 --repeat all --keep base pruned
+Interrupted, the same command goes on where it stopped; several at once, each with seeds of its own (`--first-seed`), do
+stages that they have in common once. With `--measure` it trains nothing and measures what is there.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from yolo_dist.export.onnx import ExportConfig, export_onnx
 from yolo_dist.export.runtime import load_exported
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import location
+from yolo_dist.tune.shared_stages import SharedStages
 
 PICTURES = Path(__file__).parents[1] / "docs" / "results"
 
@@ -38,23 +40,32 @@ def main() -> None:
     parser.add_argument(
         "--repeat", nargs="+", default=DECIDING, help="stages for every seed, not only 0; `all` of them"
     )
+    parser.add_argument("--keep", nargs="+", default=(), help="stages that all seeds share, as the recipe has them")
     parser.add_argument("--measure", action="store_true", help="measure what is there, train nothing")
     arguments = parser.parse_intermixed_args()
     seeds = range(arguments.first_seed, arguments.seeds)
     recipe = read_recipe(arguments.recipe, arguments.overrides)
-    recipes = [with_seed(recipe, seed, arguments.repeat) for seed in seeds]
+    recipes = [with_seed(recipe, seed, arguments.repeat, arguments.keep) for seed in seeds]
+    name = Path(arguments.recipe).stem
     if not arguments.measure:
         for recipe in recipes:
-            pipeline.run(recipe, arguments.recipe)
-    rows = [row for seed, recipe in zip(seeds, recipes, strict=True) for row in measured(recipe, seed)]
-    name = Path(arguments.recipe).stem
+            pipeline.run(recipe, arguments.recipe, SharedStages(location(recipe.storage) / f"{name}-shared"))
+    rows = [
+        row
+        for seed, recipe in zip(seeds, recipes, strict=True)
+        for row in measured(recipe, seed)
+        if seed == seeds[0] or row["stage"] not in arguments.keep
+    ]
     print(f"{repeated_table(rows)}\n\n{cuts_table(rows, seeds[0])}\n")
     picture(rows, PICTURES / f"{name}.png", name)
     print(f"written to {publish_result(f'study-{name}', {'recipe': arguments.recipe, 'rows': rows})}")
 
 
-def with_seed(recipe: Recipe, seed: int, repeated: Collection[str]) -> Recipe:
-    """The recipe under a name and with a seed of its own; of the stages all with seed 0, else those to repeat."""
+def with_seed(recipe: Recipe, seed: int, repeated: Collection[str], kept: Collection[str] = ()) -> Recipe:
+    """The recipe under a name and with a seed of its own; of the stages all with seed 0, else those to repeat.
+
+    Stages to keep are the same for every seed, and so are the first weights if there are any.
+    """
     all_of_them = seed == 0 or "all" in repeated
     needed: set[str | None] = {stage.id for stage in recipe.stages} if all_of_them else set(repeated)
     stages = []
@@ -62,8 +73,9 @@ def with_seed(recipe: Recipe, seed: int, repeated: Collection[str]) -> Recipe:
         origin = recipe.start_of(stage)
         if stage.id in needed:
             needed |= {origin, recipe.teacher_stage_of(stage)}
-            stages.append(stage.model_copy(update={"seed": seed, "from_": origin}))
-    update = {"name": f"{recipe.name}-{seed}", "seed": seed, "stages": tuple(reversed(stages))}
+            own_seed = {} if stage.id in kept else {"seed": seed}
+            stages.append(stage.model_copy(update={"from_": origin, **own_seed}))
+    update = {"name": f"{recipe.name}-{seed}", "stages": tuple(reversed(stages))} | ({} if kept else {"seed": seed})
     return recipe.model_copy(update=update)
 
 

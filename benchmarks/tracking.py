@@ -81,7 +81,7 @@ def main() -> None:
         for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
             os.environ[variable] = str(folder / "home")
         shards = make_shards(folder / "scenes", IMAGES)
-        config = make_config(True, batch=BATCH).model_copy(update={"sparsity": SparsityConfig(factor=1e-4)})
+        config = make_config(batch=BATCH).model_copy(update={"sparsity": SparsityConfig(factor=1e-4)})
         trainer = Trainer(make_network(), shards, config, SIZE)
         for title, tracking in CONTESTANTS.items():
             found[title] = cost(trainer, tracking, folder / title.replace(" ", "-"), arguments.epochs)

@@ -15,6 +15,7 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
 
@@ -42,11 +43,13 @@ from yolo_dist.train.workers import bfloat16_is_fast, use_threads
 BATCH = 8
 IMAGES = 32
 PLAIN, FLOAT, HALF = "plain loop, float32", "ours, float32", "ours, autocast"
+OURS = {FLOAT: False} | ({HALF: True} if bfloat16_is_fast(torch.device("cpu")) else {})
+"""Autocast only where the processor has the instructions; without them it takes many times as long."""
 ALONE, UNDER_RAY = "without Ray", "Ray Train, one worker"
 AUGMENT = AugmentConfig(mosaic=0)
 
 
-def make_config(autocast: bool, epochs: int = 1000, batch: int = BATCH) -> TrainConfig:
+def make_config(autocast: bool | Literal["auto"] = "auto", epochs: int = 1000, batch: int = BATCH) -> TrainConfig:
     """A stage that only trains: no evaluation, no checkpoint before the end."""
     return TrainConfig(
         epochs=epochs,
@@ -90,8 +93,7 @@ def compare_loops(shards: ShardSet, rounds: int) -> dict[str, object]:
     network = make_network()
     plain = PlainLoop(copy.deepcopy(network), shards)
     ours = {
-        name: Trainer(copy.deepcopy(network), shards, make_config(autocast), SIZE)
-        for name, autocast in ((FLOAT, False), (HALF, True))
+        name: Trainer(copy.deepcopy(network), shards, make_config(autocast), SIZE) for name, autocast in OURS.items()
     }
     contestants = {PLAIN: plain.epoch} | {name: lambda one=one: epoch_of(one) for name, one in ours.items()}
     result = race(contestants, rounds)
@@ -109,7 +111,7 @@ def compare_with_ray(shards: ShardSet, folder: Path, rounds: int, epochs: int) -
     for number in range(rounds):
         for name, workers in ((ALONE, 0), (UNDER_RAY, 1)):
             seconds[name] += epoch_seconds(
-                shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), make_config(True, epochs)
+                shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), make_config(epochs=epochs)
             )
     ray.shutdown()
     rates = {name: IMAGES / median(values) for name, values in seconds.items()}

@@ -126,7 +126,7 @@ def steps_of(trainer: Trainer, epochs: int) -> Phases:
 
 def shares(shards: ShardSet, epochs: int) -> dict[str, Any]:
     """Seconds and shares of a step by phase, by both clocks."""
-    config = make_config(True, batch=BATCH).model_copy(
+    config = make_config(batch=BATCH).model_copy(
         update={"sparsity": SparsityConfig(factor=1e-4), "augment": AugmentConfig()}
     )
     phases = steps_of(Trainer(make_network(), shards, config, SIZE), epochs)
@@ -148,7 +148,7 @@ def shares(shards: ShardSet, epochs: int) -> dict[str, Any]:
 def second_worker(shards: ShardSet, folder: Path, rounds: int, epochs: int) -> dict[str, Any]:
     """Images a second of one and of two workers of one thread each, in turn, on the same global batches."""
     Bundle(make_network(), CLASSES, SIZE).save(folder / "start")
-    config = make_config(True, epochs, BATCH)
+    config = make_config(epochs=epochs, batch=BATCH)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for number in range(rounds):
         for workers, measured in seconds.items():
