@@ -97,6 +97,8 @@ class Machine:
         setup = (
             f"hostname {self.name}; mkdir -p {self.cache} /tmp/ray; mount -t tmpfs shm /dev/shm; "
             f"mount -t tmpfs -o size=512m ray /tmp/ray; "
+            f"printf '127.0.0.1 localhost\\n127.0.1.1 {self.name}\\n' > {self.folder}/hosts; "  # as Debian has it
+            f"mount --bind {self.folder}/hosts /etc/hosts; "
             f'mount -t tmpfs -o size={self.cache_kibibytes}k cache {self.cache}; exec "$@"'
         )
         entering = ["ip", "netns", "exec", self.name, "unshare", "--pid", "--mount", "--uts", "--fork", "--kill-child"]
