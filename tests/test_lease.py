@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from object_store_server import ObjectStore
@@ -166,6 +167,29 @@ def test_work_is_waited_for_and_not_done_twice(folder: UPath) -> None:
         assert waiting.wait(10)
         made.set()
         assert list(others) == [False, False]
+
+
+def test_who_waits_long_for_work_looks_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looks = 0.0, 0
+    folder = location(tmp_path)
+
+    def sleep(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    def done() -> bool:
+        nonlocal looks
+        looks += 1
+        return clock > 3600
+
+    monkeypatch.setattr(lease, "SECONDS_BETWEEN_LOOKS", 1.0)
+    with hold(folder, print):
+        clocks = SimpleNamespace(sleep=sleep, monotonic=lambda: clock, strftime=time.strftime)
+        monkeypatch.setattr(lease, "time", clocks)
+        with hold_unless_done(folder, done) as ours:
+            assert not ours
+    assert clock <= 3600 + lease.LONGEST_BETWEEN_LOOKS
+    assert looks < 400
 
 
 def test_work_of_one_that_failed_or_died_goes_to_one_that_waits(folder: UPath) -> None:

@@ -32,7 +32,8 @@ SECONDS_BETWEEN_SIGNS = 10.0
 """How often a holder gives a sign of life."""
 DEAD_AFTER = 45.0
 """Seconds without a sign after which a holder counts as dead; an object store may be away for half a minute."""
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LOOKS, LONGEST_BETWEEN_LOOKS = 1.0, 10.0
+"""Who waits long looks less often: each look is some requests to the store, and a thousand trials may wait."""
 
 
 def _submitted_as() -> str | None:
@@ -154,7 +155,7 @@ def hold_unless_done(folder: UPath, done: Callable[[], bool]) -> Iterator[bool]:
     Yields:
         Whether it is ours to do; else it is done.
     """
-    candidate = _Candidate(folder)
+    candidate, began = _Candidate(folder), time.monotonic()
     while not done():
         if (lease := candidate.attempt()) is not None:
             try:
@@ -162,8 +163,13 @@ def hold_unless_done(folder: UPath, done: Callable[[], bool]) -> Iterator[bool]:
             finally:
                 lease.release()
             return
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(_pause(time.monotonic() - began))
     yield False
+
+
+def _pause(waited: float) -> float:
+    """Seconds until the next look of who has waited so long: a tenth of that, within bounds."""
+    return min(max(SECONDS_BETWEEN_LOOKS, waited / 10), LONGEST_BETWEEN_LOOKS)
 
 
 def read_holder(folder: UPath) -> Holder | None:
