@@ -33,6 +33,7 @@ from yolo_dist.compress.quantization import QuantizationConfig, calibrate, quant
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.export.onnx import IMAGES, ExportConfig, export_onnx
+from yolo_dist.export.runtime import session_options
 
 SIZE = (416, 416)
 ROUNDS = 7
@@ -65,8 +66,7 @@ def export_both(name: str, folder: Path) -> dict[str, Path]:
 
 def in_onnx_runtime(file: Path, threads: int) -> Work:
     """One image through a file; what the runtime made of the graph lies beside it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options = session_options(threads)
     options.optimized_model_filepath = str(file.with_suffix(".optimised"))
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 

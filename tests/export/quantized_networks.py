@@ -1,5 +1,6 @@
 """Small networks with ranges, and what a file of theirs gives in ONNX Runtime."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from yolo_dist.compress.quantization import QuantizationConfig, QuantizedNetwork
 from yolo_dist.darknet.cfg import Layer
 from yolo_dist.darknet.network import Network
 from yolo_dist.export.onnx import ExportConfig, export_onnx
+from yolo_dist.export.runtime import session_options
 
 SIZE = (32, 32)
 FAST: dict[str, Any] = {"symmetric": "weights", "per_channel": True, "fold_batchnorm": True}
@@ -41,8 +43,7 @@ def exported(network: Network, size: tuple[int, int] = SIZE, **config: Any) -> M
 
 def run_file(model: ModelProto, images: NDArray[np.uint8], optimised: bool = True) -> list[NDArray[np.float32]]:
     """What ONNX Runtime computes, operator by operator as they stand in the file unless `optimised`."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = session_options()
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -59,3 +60,11 @@ def run_network(network: Network, images: NDArray[np.uint8]) -> list[NDArray[np.
     """What the network computes."""
     with torch.no_grad():
         return [raw.numpy() for raw in network(torch.from_numpy(images).float() / 255)]
+
+
+def run_in_another_order(network: Network, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """What the network computes where its float sums go in another order: how near anything else can come to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration")  # of GPUs that nobody asked for
+        with torch.backends.mkldnn.flags(enabled=False):
+            return run_network(network, images)

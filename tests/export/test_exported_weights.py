@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from yolo_dist.compress.quantization.layers import DeployedConvolution
-from yolo_dist.export.weights import LARGEST_BIAS, in_all_bits, store_weights, with_room_for_bias
+from yolo_dist.export.weights import LARGEST_BIAS, in_seven_bits, store_weights, with_room_for_bias
 
 
 def filters(*rows: list[float]) -> torch.Tensor:
@@ -48,10 +48,19 @@ def test_no_type_holds_17_bits() -> None:
     assert store_weights(filters([-65535, 65535]), torch.zeros(1), torch.ones(1)) is None
 
 
-def test_few_bits_are_spread_over_all_of_int8() -> None:
-    layer = in_all_bits(DeployedConvolution(filters([-8, 7]), torch.zeros(1), torch.tensor([0.5]), torch.ones(1)))
-    assert layer.steps.flatten().tolist() == [-64, 56]
-    assert layer.scale.item() == 0.0625
+def test_few_bits_are_spread_over_seven() -> None:
+    layer = in_seven_bits(DeployedConvolution(filters([-8, 7]), torch.zeros(1), torch.tensor([0.5]), torch.ones(1)))
+    assert layer.steps.flatten().tolist() == [-32, 28]
+    assert layer.scale.item() == 0.125
+
+
+@pytest.mark.parametrize("bits", range(2, 8))
+def test_two_products_of_weights_of_fewer_than_8_bits_fit_into_16_bits(bits: int) -> None:
+    lowest, highest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    weights = filters([lowest, highest])
+    steps = in_seven_bits(DeployedConvolution(weights, torch.zeros(1), torch.ones(1), torch.ones(1))).steps
+    assert -(2**15) <= 2 * 255 * steps.min()
+    assert 2 * 255 * steps.max() < 2**15
 
 
 def test_a_dead_filter_gets_a_scale_at_which_its_bias_fits() -> None:

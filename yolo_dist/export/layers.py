@@ -31,7 +31,7 @@ from yolo_dist.export.float_layers import (
 )
 from yolo_dist.export.graph import Graph
 from yolo_dist.export.grids import StoredGrid, add_grid
-from yolo_dist.export.weights import add_bias, add_weights, in_all_bits, with_room_for_bias
+from yolo_dist.export.weights import add_bias, add_weights, in_seven_bits, with_room_for_bias
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,6 @@ def _add_deployed(graph: Graph, layer: QuantizedConvolution, features: Signal) -
     if layer.output is None:  # no QuantizeLinear follows: runtimes compute it in float
         weights, _ = add_weights(graph, deployed.steps, deployed.zero_point, deployed.scale)
         return weights, graph.constant(deployed.bias)
-    deployed = with_room_for_bias(in_all_bits(deployed), step)
+    deployed = with_room_for_bias(in_seven_bits(deployed), step)
     weights, scale = add_weights(graph, deployed.steps, deployed.zero_point, deployed.scale)
     return weights, add_bias(graph, deployed.bias, scale * np.float32(step))

@@ -16,7 +16,7 @@ from yolo_dist.compress.quantization.schemes import CHANNEL_SHAPE
 from yolo_dist.errors import NotExportable
 from yolo_dist.export.graph import INTEGERS_OF_16_BITS, Graph
 
-LARGEST_WEIGHT = 127
+LARGEST_IN_7_BITS = 63
 LARGEST_BIAS = 2**30
 """In steps of the accumulator: half of int32, so that the products have room."""
 
@@ -65,13 +65,14 @@ def store_weights(steps: Tensor, zero_point: Tensor, scale: Tensor) -> StoredWei
     return None
 
 
-def in_all_bits(layer: DeployedConvolution) -> DeployedConvolution:
-    """The same layer with weights of fewer than 8 bits times the largest 2^k that int8 holds, and scales divided by it.
+def in_seven_bits(layer: DeployedConvolution) -> DeployedConvolution:
+    """The same layer with weights of fewer than 7 bits times the largest 2^k that 7 bits hold, scales divided by it.
 
-    The accumulators have finer steps then, and with them the bias.
+    The accumulators have finer steps then, and with them the bias. With 8 bits they would be finer still, but two
+    products with a uint8 would not fit into 16 bits, in which processors without VNNI instructions add them.
     """
     centred = layer.steps - layer.zero_point.view(CHANNEL_SHAPE)
-    factor = 2.0 ** math.floor(math.log2(LARGEST_WEIGHT / max(1.0, float(centred.abs().max()))))
+    factor = 2.0 ** math.floor(math.log2(LARGEST_IN_7_BITS / max(1.0, float(centred.abs().max()))))
     if factor <= 1:
         return layer
     return DeployedConvolution(centred * factor, torch.zeros_like(layer.zero_point), layer.scale / factor, layer.bias)
