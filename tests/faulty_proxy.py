@@ -9,13 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 FAULTS = ("500", "503", "cut", "flipped", "reset", "slow")
+STALLS = ("silent", "stalled")
 
 
 class FaultyProxy:
     """Faults that meet the next requests for objects, one each; none once they are used up.
 
     500, 503: the server's answer. cut: half of the body, then the connection ends. flipped: the whole body with one bit
-    wrong. reset: the connection ends without an answer. slow: the body comes byte by byte.
+    wrong. reset: the connection ends without an answer. slow: the body comes byte by byte. silent: the body of the
+    request is not read and no answer comes, but the connection stays. stalled: the same after half a body.
 
     Attributes:
         endpoint: URL of the proxy.
@@ -29,6 +31,8 @@ class FaultyProxy:
         self.server = urlsplit(endpoint).netloc
         self.faults: deque[str] = deque()
         self.requests: list[str] = []
+        self._over = threading.Event()
+        self._stalling: list[threading.Thread] = []
         self.ends = ".arrow"
         self.method = "GET"
 
@@ -36,6 +40,17 @@ class FaultyProxy:
         """What befalls a request."""
         self.requests.append(path)
         return self.faults.popleft() if method == self.method and self.faults and path.endswith(self.ends) else None
+
+    def stall(self) -> None:
+        """Keep a connection as it is until the proxy ends."""
+        self._stalling.append(threading.current_thread())
+        self._over.wait()
+
+    def end_stalls(self) -> None:
+        """Let go of all connections, and wait until they are."""
+        self._over.set()
+        for thread in self._stalling:
+            thread.join()
 
 
 @contextmanager
@@ -51,6 +66,7 @@ def faulty_proxy(endpoint: str) -> Iterator[FaultyProxy]:
         finally:
             server.shutdown()
             thread.join()
+            proxy.end_stalls()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -59,6 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self) -> None:
         proxy: FaultyProxy = self.server.proxy  # type: ignore[attr-defined]
         fault = proxy.next_fault(self.command, urlsplit(self.path).path)
+        if fault == "silent":
+            proxy.stall()
+            self.close_connection = True
+            return
         sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if fault == "reset":
             self.close_connection = True
@@ -77,6 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "flipped":
             body = body[:100] + bytes([body[100] ^ 1]) + body[101:]
         self._answer(response.status, response.getheaders(), body, fault)
+        if fault == "stalled":
+            proxy.stall()
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, fault: str | None = None) -> None:
         self.send_response_only(status)
@@ -87,11 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":
-            body = body[: len(body) // 2] if fault == "cut" else body
+            body = body[: len(body) // 2] if fault in ("cut", "stalled") else body
             size = 1 if fault == "slow" else len(body) or 1
             for start in range(0, len(body), size):
                 self.wfile.write(body[start : start + size])
-        self.close_connection = fault == "cut"
+        self.close_connection = fault in ("cut", "stalled")
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward  # noqa: N815  # names of the base class
 

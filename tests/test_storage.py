@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from yolo_dist.errors import ConfigError, StorageError
-from yolo_dist.object_store import is_remote, require_reachable
+from yolo_dist.object_store import TIMEOUT_VARIABLE, ObjectStoreConfig, is_remote, require_reachable
 from yolo_dist.storage import local_copy, location, publish, publish_folder, remove, sha256
 
 MARKER = "done.json"
@@ -220,6 +220,19 @@ def test_a_store_without_credentials_is_an_error_that_names_its_url(monkeypatch:
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StorageError, match=r"^s3://bucket/model: cannot be used: .*AWS_ACCESS_KEY_ID"):
+        require_reachable(location(UPath("s3://bucket/model", skip_instance_cache=True)))
+
+
+def test_the_timeout_of_a_recipe_is_that_of_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TIMEOUT_VARIABLE, "1")
+    ObjectStoreConfig(timeout=3).apply()
+    assert UPath("s3://bucket", skip_instance_cache=True).fs.config_kwargs["read_timeout"] == 3
+
+
+@pytest.mark.parametrize("seconds", ["", "soon", "0", "-1", "nan", "inf"])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TIMEOUT_VARIABLE, seconds)
+    with pytest.raises(StorageError, match=f"^{TIMEOUT_VARIABLE} is '{seconds}', not a number of seconds above 0"):
         require_reachable(location(UPath("s3://bucket/model", skip_instance_cache=True)))
 
 

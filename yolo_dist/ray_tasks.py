@@ -9,6 +9,9 @@ from ray.exceptions import RayError, RayTaskError
 from yolo_dist.errors import YoloDistError
 from yolo_dist.ray_cluster import join_cluster
 
+ENDS_WITHIN = 30.0
+"""Seconds after which a task that was cancelled is no longer waited for: its machine may be gone."""
+
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,6 +53,8 @@ def run_tasks(
     finally:
         for task in running:
             ray.cancel(task, force=True)
+        if running:  # what they write must not come after what is done next
+            ray.wait(list(running), num_returns=len(running), timeout=ENDS_WITHIN)
 
 
 def _result(task: Any) -> Any:

@@ -51,12 +51,12 @@ def publish(path: UPath, data: bytes | str) -> None:
         OSError: it cannot be written; names the file.
     """
     content = data.encode() if isinstance(data, str) else data
-    if path.is_dir() and not is_remote(path):
+    if is_remote(path):
+        persistently(path, lambda: _write_remote(path, content))
+        return
+    if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, where a file shall go", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    if is_remote(path):
-        persistently(path, lambda: path.write_bytes(content))
-        return
     descriptor, temporary = tempfile.mkstemp(dir=path.path.rpartition("/")[0], prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -70,6 +70,11 @@ def publish(path: UPath, data: bytes | str) -> None:
         raise
 
 
+def _write_remote(path: UPath, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
 def create(path: UPath, data: str) -> bool:
     """Write a file completely unless there is one; of several who try at once with data of their own, one does.
 
@@ -78,9 +83,9 @@ def create(path: UPath, data: str) -> bool:
     Returns:
         Whether this call wrote it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(path):
         return persistently(path, lambda: _create_remote(path, data))
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.path.rpartition("/")[0], prefix=f".{path.name}.") as file:
             file.write(data)
@@ -103,6 +108,7 @@ def _link_or_write(complete: str, destination: str, data: str) -> None:
 
 
 def _create_remote(path: UPath, data: str) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         path.fs.pipe_file(path.path, data.encode(), mode="create")
     except FileExistsError:

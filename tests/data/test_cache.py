@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_proxy import FAULTS, FaultyProxy, faulty_proxy
+from faulty_proxy import FAULTS, STALLS, FaultyProxy, faulty_proxy
 from object_store_server import ObjectStore
 from upath import UPath
 
@@ -219,12 +219,19 @@ def proxy(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPr
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that are not reached yet are given up after half a second of silence."""
+    monkeypatch.setenv("YOLO_DIST_STORE_TIMEOUT", "0.5")
+
+
+@pytest.fixture
 def bucket(s3: ObjectStore, proxy: FaultyProxy, tmp_path: Path) -> UPath:
     """Shards in the bucket, reached through the proxy."""
     return fill(UPath(f"{s3.url}/{tmp_path.name}", endpoint_url=proxy.endpoint))
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *STALLS])
+@pytest.mark.usefixtures("impatient")
 def test_a_store_that_fails_for_a_while_is_asked_again(
     fault: str, cache: ShardCache, bucket: UPath, proxy: FaultyProxy
 ) -> None:
@@ -242,6 +249,19 @@ def test_a_store_that_goes_on_failing_is_given_up_by_name(
     proxy.faults.extend([fault] * 200)
     with pytest.raises(StorageError, match=rf"^{bucket}/shard-00000\.arrow: cannot be used"):
         get(cache, bucket, 0)
+    assert list(cache.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", STALLS)
+@pytest.mark.usefixtures("impatient")
+def test_a_store_that_stalls_for_good_is_given_up_after_five_tries(
+    fault: str, cache: ShardCache, bucket: UPath, proxy: FaultyProxy
+) -> None:
+    proxy.faults.extend([fault] * 200)
+    with pytest.raises(StorageError, match=rf"^{bucket}/shard-00000\.arrow: cannot be used: the store stalls") as told:
+        get(cache, bucket, 0)
+    assert len(proxy.faults) == 195
+    assert "\n" not in str(told.value)
     assert list(cache.folder.iterdir()) == []
 
 

@@ -1,28 +1,35 @@
 """Data in a real S3 server: converted to it, interrupted and resumed, read through the cache, and trained from."""
 
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiobotocore.client import AioBaseClient
 from faulty_proxy import faulty_proxy
 from made_datasets import good_yolo_dataset, yolo_card
 from object_store_server import ObjectStore
 from upath import UPath
 
-from yolo_dist.data.card import find_card
+from yolo_dist.data.card import SplitSource, find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.shards import ShardSet, open_split
-from yolo_dist.errors import StorageError
+from yolo_dist.errors import ConversionError, StorageError
 from yolo_dist.pipeline import run
 from yolo_dist.recipe import make_recipe
+from yolo_dist.storage import publish
 
 SMALL = ConvertConfig(shard_bytes=5000)
+ONE_SHARD, TWO_SHARDS = ConvertConfig(overwrite=True), ConvertConfig(shard_bytes=25_000, overwrite=True)
+WRITES = ("Abort", "Complete", "Copy", "Create", "Delete", "Put", "Upload")
+"""How the requests begin that change what a server holds."""
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture
@@ -62,33 +69,80 @@ def test_a_conversion_to_the_server_has_the_bytes_of_one_to_a_disk(
     remote.verify()
 
 
-def convert_and_die(source: Path, url: str, shards: int) -> None:
-    """Convert in this process until some shards are written, and be killed."""
-    written = []
+def files(place: str | Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in UPath(place, "train").iterdir()}
 
-    def kill(done: int, total: int) -> None:
-        written.append(done)
-        if len(written) > shards:
+
+def killed_before(write: int, source: Path, url: str, config: ConvertConfig) -> bool:
+    """Convert in a process that is killed before its n-th write to the server, between which nothing there changes.
+
+    Returns:
+        False if it ended before.
+    """
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    request, seen = AioBaseClient._make_api_call, 0
+
+    async def counted(client: AioBaseClient, operation: str, parameters: dict[str, Any]) -> Any:
+        nonlocal seen
+        seen += operation.startswith(WRITES)
+        if seen == write:
             os.kill(os.getpid(), signal.SIGKILL)
+        return await request(client, operation, parameters)
 
-    convert(yolo_card(), source, url, "train", SMALL, kill)
+    AioBaseClient._make_api_call = counted
+    try:
+        convert(yolo_card(), source, url, "train", config)
+    finally:
+        os._exit(0)
 
 
-@pytest.mark.parametrize("shards", [0, 4])
-def test_a_conversion_that_is_killed_goes_on(source: Path, local: ShardSet, url: str, cache: Path, shards: int) -> None:
-    child = multiprocessing.get_context("spawn").Process(target=convert_and_die, args=(source, url, shards))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
-    assert not UPath(url, "train", "manifest.json").exists()
-    assert convert(yolo_card(), source, url, "train", SMALL) == local.manifest
-    assert [bytes(sample.image) for sample in open_split(url, "train")] == [bytes(one.image) for one in local]
+def test_a_conversion_killed_between_any_two_writes_goes_on(source: Path, tmp_path: Path, url: str) -> None:
+    convert(yolo_card(), source, tmp_path / "expected", "train", TWO_SHARDS)
+    once, write = TWO_SHARDS.model_copy(update={"overwrite": False}), 1
+    while killed_before(write, source, f"{url}/{write}", once):
+        with suppress(ConversionError):  # it is converted already
+            convert(yolo_card(), source, f"{url}/{write}", "train", once)
+        assert files(f"{url}/{write}") == files(tmp_path / "expected")
+        write += 1
+    assert files(f"{url}/{write}") == files(tmp_path / "expected")
+    assert write - 1 == 7  # two shards, their records, the manifest, and the end of the records
+
+
+def test_a_replacement_killed_between_any_two_writes_leaves_the_old_or_the_new_or_none(
+    source: Path, tmp_path: Path, url: str
+) -> None:
+    """Two conversions replace each other by turns, one of which has more shards."""
+    configs = (TWO_SHARDS, ONE_SHARD)
+    for number, config in enumerate(configs):
+        convert(yolo_card(), source, tmp_path / str(number), "train", config)
+    expected = [files(tmp_path / str(number)) for number in range(2)]
+    convert(yolo_card(), source, url, "train", configs[0])
+    write = 1
+    while killed_before(write, source, url, configs[write % 2]):
+        found = files(url)
+        assert "manifest.json" not in found or any(found.items() >= whole.items() for whole in expected)
+        convert(yolo_card(), source, url, "train", configs[write % 2])
+        assert files(url) == expected[write % 2]
+        write += 1
+    assert files(url) == expected[write % 2]
+    assert write - 1 >= 6  # the ends of manifest, record and a shard of before, and a new one of each
 
 
 def test_tasks_on_ray_write_to_the_server(
     source: Path, local: ShardSet, url: str, cache: Path, ray_session: None
 ) -> None:
     assert convert(yolo_card(), source, url, "train", ConvertConfig(shard_bytes=5000, workers=2)) == local.manifest
+
+
+def test_a_split_that_another_client_converts_is_seen_at_once(source: Path, url: str, cache: Path) -> None:
+    split = SplitSource(images="images", annotations="labels")
+    card = yolo_card(splits={"train": split, "val": split})
+    convert(card, source, url, "train")
+    assert len(open_split(url, "train")) == 60
+    convert(card, source, UPath(url, skip_instance_cache=True), "val")
+    assert len(open_split(url, "val")) == 60
 
 
 def test_a_server_that_fails_while_uploading_is_asked_again(
@@ -102,6 +156,33 @@ def test_a_server_that_fails_while_uploading_is_asked_again(
         url = UPath(f"{s3.url}/{tmp_path.name}", endpoint_url=proxy.endpoint)
         assert convert(yolo_card(), source, url, "train", SMALL) == local.manifest
         assert not proxy.faults
+
+
+def test_an_upload_that_is_not_taken_is_begun_again(
+    s3: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(16 << 20)  # more than the two ends of a connection keep between them
+    monkeypatch.setenv("YOLO_DIST_STORE_TIMEOUT", "1")
+    with faulty_proxy(s3.endpoint) as proxy:
+        proxy.method = "PUT"
+        proxy.faults.append("silent")
+        path = UPath(f"{s3.url}/{tmp_path.name}/shard.arrow", endpoint_url=proxy.endpoint)
+        publish(path, content)
+        assert not proxy.faults
+        assert path.read_bytes() == content
+
+
+def test_a_conversion_to_a_store_that_stalls_for_good_ends_with_a_line(
+    s3: ObjectStore, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLO_DIST_STORE_TIMEOUT", "0.2")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with faulty_proxy(s3.endpoint) as proxy:
+        proxy.ends, proxy.method = "shard-00000.json", "HEAD"
+        proxy.faults.extend(["silent"] * 200)
+        url = UPath(f"{s3.url}/{tmp_path.name}", endpoint_url=proxy.endpoint)
+        with pytest.raises(StorageError, match=rf"^{url}/train/shard-00000.json: cannot be used: the store stalls"):
+            convert(yolo_card(), source, url, "train", SMALL)
 
 
 def test_wrong_keys_are_refused_with_the_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

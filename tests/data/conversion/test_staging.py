@@ -12,7 +12,7 @@ import pytest
 from made_datasets import good_yolo_dataset, yolo_card
 from upath import UPath
 
-from yolo_dist.data.conversion import shard_writer
+from yolo_dist.data.conversion import shard_writer, staging
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
 from yolo_dist.data.formats import AnnotatedImage
 from yolo_dist.data.shards import open_split
@@ -175,6 +175,28 @@ def test_an_object_store_gets_the_same_files(source: Path, expected: dict[str, b
     convert(yolo_card(), source, store, "train", SMALL)
     assert {f"train/{path.name}": path.read_bytes() for path in (store / "train").iterdir()} == expected
     assert len(open_split(store, "train")) == 24
+
+
+def test_a_shard_in_an_object_store_never_passes_for_one_of_other_boxes(
+    source: Path, expected: dict[str, bytes], store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conversion is interrupted, another one after it wrote a shard of the same size; then the first goes on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(yolo_card(), source, store, "train", SMALL, interrupt)
+    label = source / "labels" / "000.txt"
+    text = label.read_text()
+    label.write_text(text.replace("0.5", "0.4"))
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "publish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            convert(yolo_card(), source, store, "train", SMALL)
+    label.write_text(text)
+    convert(yolo_card(), source, store, "train", SMALL)
+    assert {f"train/{path.name}": path.read_bytes() for path in (store / "train").iterdir()} == expected
 
 
 def test_a_smaller_conversion_leaves_no_shard_of_the_larger_one_in_an_object_store(source: Path, store: UPath) -> None:

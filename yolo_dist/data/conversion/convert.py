@@ -19,9 +19,9 @@ from yolo_dist.data.conversion.index import Part, index_split, plan_shards
 from yolo_dist.data.conversion.shard_writer import WrittenShard
 from yolo_dist.data.conversion.staging import Staging
 from yolo_dist.data.conversion.tally import Tally
-from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
+from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord, read_manifest
 from yolo_dist.errors import ConversionError
-from yolo_dist.object_store import reaching
+from yolo_dist.object_store import is_remote, reaching
 from yolo_dist.storage import location, require_folder
 
 Progress = Callable[[int, int], None]
@@ -75,10 +75,12 @@ def convert(
     require_folder(location(destination))
     with reaching(target):
         finished = (target / MANIFEST).exists()
+    staging = Staging(target)
     if finished and not config.overwrite:
+        if is_remote(target):
+            staging.tidy(read_manifest(target))
         raise ConversionError(f"{target}: is converted already; replace it with --overwrite")
     parts = plan_shards(index_split(card, location(source), card.split(split)), config.shard_bytes)
-    staging = Staging(target)
     staging.open()
     try:
         written = _write(staging, parts, config.workers, progress)

@@ -19,7 +19,7 @@ from yolo_dist.data.conversion.shard_writer import WrittenShard, write_shard
 from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
 from yolo_dist.errors import ConfigError
-from yolo_dist.object_store import is_remote
+from yolo_dist.object_store import is_remote, persistently
 from yolo_dist.storage import publish, publish_file, remove, replace_folder, require_ours, sha256
 
 _OURS = re.compile(rf"shard-\d{{5,}}\.(arrow|json)|{re.escape(MANIFEST)}")
@@ -67,9 +67,13 @@ class Staging:
     def finish(self, manifest: Manifest) -> None:
         """Make the conversion known: all of it is there, and nothing else."""
         publish(self.folder / MANIFEST, manifest.to_json())
-        self._clear({MANIFEST, *(shard.file for shard in manifest.shards)})
+        self.tidy(manifest)
         if not is_remote(self.target):
             replace_folder(Path(self.folder.path), Path(self.target.path))
+
+    def tidy(self, manifest: Manifest) -> None:
+        """Delete what is not of the finished conversion; one that was killed may have left some of it."""
+        self._clear({MANIFEST, *(shard.file for shard in manifest.shards)})
 
     def discard(self) -> None:
         """Delete what was written."""
@@ -86,12 +90,22 @@ class Staging:
                 remove(path)
 
     def _present(self) -> list[UPath]:
-        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+        return persistently(self.folder, lambda: list(self.folder.iterdir()) if self.folder.is_dir() else [])
 
     def _finished(self, record: UPath, part: Part) -> WrittenShard | None:
         """What an interrupted conversion left of this shard, if it is whole and of the same images."""
         try:
-            found = json.loads(record.read_bytes())
+            content = persistently(record, record.read_bytes)
+        except FileNotFoundError:
+            return None
+        written = self._as_recorded(content, part)
+        if written is None:
+            remove(record)  # before its shard is another, which it would vouch for after the next interruption
+        return written
+
+    def _as_recorded(self, content: bytes, part: Part) -> WrittenShard | None:
+        try:
+            found = json.loads(content)
             if found["fingerprint"] != part.fingerprint:
                 return None
             shard = found["record"] and ShardRecord.model_validate(found["record"])
@@ -105,7 +119,7 @@ class Staging:
             return True
         path = self.folder / shard.file
         if is_remote(path):
-            return path.stat().st_size == shard.bytes
+            return persistently(path, lambda: path.stat().st_size) == shard.bytes
         return sha256(path) == shard.sha256
 
 
