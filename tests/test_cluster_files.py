@@ -19,6 +19,7 @@ import yaml
 
 from yolo_dist.cli.app import app
 from yolo_dist.recipe import read_recipe
+from yolo_dist.tune.space import read_space
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "cluster"
@@ -267,6 +268,14 @@ def test_the_manifests_run_commands_with_options_and_overrides_that_there_are() 
     recipe = read_recipe(str(ROOT / "launch" / "bccd.yaml"), overrides)
     assert recipe.storage == "s3://BUCKET/runs"
     assert (recipe.cluster.workers, recipe.cluster.cpus_per_worker) == ((1, 8), 4)
+    program, command, _, *overrides = shlex.split(entrypoints["yolo-dist-tune"])
+    assert (program, command) == ("yolo-dist", "tune")
+    assert "--resume" in overrides, "the operator's second attempt finds what the first began"
+    overrides.remove("--resume")
+    for path in sorted((ROOT / "tune_spaces").glob("*.yaml")):
+        space = read_space(str(path), overrides)
+        assert (space.recipe, space.storage) == ("/recipe/recipe.yaml", "s3://BUCKET/runs")
+        assert space.overrides[-1] == "shards=s3://BUCKET/shards/bccd"
     (conversion,) = (one.values[0] for one in OTHER_KINDS if one.values[0]["kind"] == "Job")
     for container in conversion["spec"]["template"]["spec"]["containers"]:
         require_known(container["command"][1:])
