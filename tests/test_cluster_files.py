@@ -161,6 +161,12 @@ def test_compose_lets_nobody_in_but_this_machine_with_a_token() -> None:
         assert services[name]["environment"]["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")
 
 
+def test_compose_starts_the_store_with_the_head() -> None:
+    services = compose()["services"]
+    assert services["head"]["depends_on"] == ["store"]
+    assert services["worker"]["depends_on"] == {"head": {"condition": "service_healthy"}}
+
+
 def test_compose_fills_in_what_the_environment_says_and_nothing_is_a_secret_of_the_file() -> None:
     text = (CLUSTER / "compose.yaml").read_text()
     names = set(re.findall(r"\$\{([A-Z_]+)", text))
