@@ -206,6 +206,17 @@ def test_the_image_has_the_ray_that_the_manifests_name() -> None:
     assert f"yolo-dist:{package_version()}" in (CLUSTER / "kuberay" / "cluster.yaml").read_text()
 
 
+@pytest.mark.parametrize(("cloud", "package"), [("aws", "boto3"), ("gcp", "google-api-python-client")])
+def test_the_image_has_what_the_cluster_launcher_calls_in_it(cloud: str, package: str) -> None:
+    image = (ROOT / "Dockerfile").read_text()
+    for called in ("openssh-client", "rsync"):
+        assert re.search(rf"apt-get install .* {called} ", image)
+    assert "/etc/profile.d/" in image, "login shells set PATH anew"
+    page = (ROOT / "docs" / "cluster" / f"{cloud}.md").read_text()
+    assert f"--build-arg PACKAGES={package} " in page
+    assert pinned(package)
+
+
 def package_version() -> str:
     match = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert match is not None
