@@ -19,6 +19,7 @@ import yaml
 
 from yolo_dist.cli.app import app
 from yolo_dist.recipe import read_recipe
+from yolo_dist.tune.space import read_space
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "cluster"
@@ -160,6 +161,12 @@ def test_compose_lets_nobody_in_but_this_machine_with_a_token() -> None:
         assert services[name]["environment"]["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")
 
 
+def test_compose_starts_the_store_with_the_head() -> None:
+    services = compose()["services"]
+    assert services["head"]["depends_on"] == ["store"]
+    assert services["worker"]["depends_on"] == {"head": {"condition": "service_healthy"}}
+
+
 def test_compose_fills_in_what_the_environment_says_and_nothing_is_a_secret_of_the_file() -> None:
     text = (CLUSTER / "compose.yaml").read_text()
     names = set(re.findall(r"\$\{([A-Z_]+)", text))
@@ -197,6 +204,17 @@ def test_the_dockerfile_passes_its_linter() -> None:
 
 def test_the_image_has_the_ray_that_the_manifests_name() -> None:
     assert f"yolo-dist:{package_version()}" in (CLUSTER / "kuberay" / "cluster.yaml").read_text()
+
+
+@pytest.mark.parametrize(("cloud", "package"), [("aws", "boto3"), ("gcp", "google-api-python-client")])
+def test_the_image_has_what_the_cluster_launcher_calls_in_it(cloud: str, package: str) -> None:
+    image = (ROOT / "Dockerfile").read_text()
+    for called in ("openssh-client", "rsync"):
+        assert re.search(rf"apt-get install .* {called} ", image)
+    assert "/etc/profile.d/" in image, "login shells set PATH anew"
+    page = (ROOT / "docs" / "cluster" / f"{cloud}.md").read_text()
+    assert f"--build-arg PACKAGES={package} " in page
+    assert pinned(package)
 
 
 def package_version() -> str:
@@ -267,6 +285,14 @@ def test_the_manifests_run_commands_with_options_and_overrides_that_there_are() 
     recipe = read_recipe(str(ROOT / "launch" / "bccd.yaml"), overrides)
     assert recipe.storage == "s3://BUCKET/runs"
     assert (recipe.cluster.workers, recipe.cluster.cpus_per_worker) == ((1, 8), 4)
+    program, command, _, *overrides = shlex.split(entrypoints["yolo-dist-tune"])
+    assert (program, command) == ("yolo-dist", "tune")
+    assert "--resume" in overrides, "the operator's second attempt finds what the first began"
+    overrides.remove("--resume")
+    for path in sorted((ROOT / "tune_spaces").glob("*.yaml")):
+        space = read_space(str(path), overrides)
+        assert (space.recipe, space.storage) == ("/recipe/recipe.yaml", "s3://BUCKET/runs")
+        assert space.overrides[-1] == "shards=s3://BUCKET/shards/bccd"
     (conversion,) = (one.values[0] for one in OTHER_KINDS if one.values[0]["kind"] == "Job")
     for container in conversion["spec"]["template"]["spec"]["containers"]:
         require_known(container["command"][1:])

@@ -89,6 +89,7 @@ def test_overrides_are_the_spaces_where_it_has_the_key_and_else_the_recipes(fold
     assert read.trials == 2
     assert read.space["pruned.percent"].grid == (0.1,)
     assert read.overrides == ("tuned.epochs=3",)
+    assert read_space(str(folder / "space.yaml"), ["recipe=other.yaml"]).recipe == "other.yaml"
 
 
 def test_stages_after_the_one_that_is_looked_at_are_left_out(folder: Path) -> None:

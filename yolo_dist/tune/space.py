@@ -116,7 +116,7 @@ def read_space(path: str, overrides: list[str] | None = None) -> Space:
         key, equals, text = item.partition("=")
         if not equals:
             problems.append(f"{item}: an override reads key=value or stage.key=value")
-        elif key.split(".")[0] in Space.model_fields and key != "recipe":
+        elif key.split(".")[0] in Space.model_fields:
             values, problem = _overridden(values, key, text)
             problems += [f"{item}: {problem}"] if problem else []
         else:
