@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from object_store_server import ObjectStore, object_store
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 # Two threads that fight for a busy core are many times slower than one: torch reads this when it is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says how busy the machine is; pytest ends a test that hangs.
+hypothesis.settings.register_profile("of this project", deadline=None)
+hypothesis.settings.load_profile("of this project")
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def test_with_weights_and_a_percent_the_plan_of_the_method_is_shown(folder: Path
     pair = ["--cfg", folder / "bundle" / "model.cfg", "--weights", folder / "bundle" / "model.weights"]
     assert done(*words, *pair, "--json").json() == shown
     out = done(*words, "--model", folder / "bundle").out
-    assert "as slim at 0.5 leaves them" in out
+    assert "as slim at 0.5 leaves them" in " ".join(out.split())  # a long path breaks the line
     assert [row[2] for row in rows_of(out)] == [str(count) for count in kept]
 
 

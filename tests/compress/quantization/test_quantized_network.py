@@ -1,6 +1,6 @@
 """Whole networks, quantised: as good as the float ones when bits are many, and never changed by being used."""
 
-from statistics import mean
+from statistics import linear_regression, mean
 from typing import Any
 
 import pytest
@@ -165,11 +165,12 @@ def trained_like(name: str) -> Network:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_outputs_of_every_backbone_approach_the_float_ones_by_6_db_a_bit(name: str) -> None:
-    plain, images = trained_like(name), bytes_of(random_images(size=(64, 64), seed=1))
-    noise: list[float] = []
-    for bits in (12, 16):
-        quantized = calibrated(plain, images, weight_bits=bits, activation_bits=bits, symmetric="weights")
+    """By one number of bits it may be some decibels more or less: deep networks make much of single roundings."""
+    plain, images = trained_like(name), bytes_of(random_images(8, (64, 64), seed=1))
+    bits, noise = range(12, 17), list[float]()
+    for number in bits:
+        quantized = calibrated(plain, images, weight_bits=number, activation_bits=number, symmetric="weights")
         heads = zip(raws(plain, images), raws(quantized, images), strict=True)
         noise.append(mean(signal_to_noise(*pair) for pair in heads))
-    assert noise[1] > 45
-    assert noise[1] - noise[0] == pytest.approx(4 * 6.02, abs=4)
+    assert noise[-1] > 45
+    assert linear_regression(bits, noise).slope == pytest.approx(6.02, abs=1)
