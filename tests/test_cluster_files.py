@@ -130,6 +130,14 @@ def test_pods_run_as_nobody_special_with_keys_from_a_secret_alone(manifest: dict
         assert {"cpu", "memory"} <= set(container["resources"]["requests"])
 
 
+@pytest.mark.parametrize("manifest", RAY_KINDS)
+def test_workers_have_no_key_to_kubernetes_itself(manifest: dict[str, Any]) -> None:
+    """The head needs one: it asks for more workers."""
+    spec = manifest["spec"].get("rayClusterSpec", manifest["spec"])
+    groups = [group["template"]["spec"] for group in spec["workerGroupSpecs"]]
+    assert [pod["automountServiceAccountToken"] for pod in groups] == [False, False]
+
+
 def test_only_the_cluster_itself_and_the_operator_reach_rays_ports() -> None:
     (policy,) = (one.values[0] for one in OTHER_KINDS if one.values[0]["kind"] == "NetworkPolicy")
     ours = {"matchLabels": {"ray.io/cluster": "yolo-dist"}}
