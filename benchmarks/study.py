@@ -1,7 +1,7 @@
 """What methods are worth: a recipe run with several seeds, then measured.
 
 Run: python benchmarks/study.py launch/bccd-pruning.yaml --seeds 3
-     python benchmarks/study.py launch/bccd-distillation.yaml --seeds 3 --repeat all --keep base pruned
+     python benchmarks/study.py launch/bccd-distillation.yaml --repeat all --keep base pruned --against alone
 Interrupted, the same command goes on where it stopped; several at once, each with seeds of its own (`--first-seed`), do
 stages that they have in common once. With `--measure` it trains nothing and measures what is there.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import publish_result
-from study_figures import cuts_table, picture, repeated_table
+from study_figures import cuts_table, differences_table, picture, repeated_table
 
 from yolo_dist import pipeline
 from yolo_dist.bundle import WEIGHTS_FILE, Bundle, open_bundle
@@ -41,6 +41,7 @@ def main() -> None:
         "--repeat", nargs="+", default=DECIDING, help="stages for every seed, not only 0; `all` of them"
     )
     parser.add_argument("--keep", nargs="+", default=(), help="stages that all seeds share, as the recipe has them")
+    parser.add_argument("--against", metavar="STAGE", help="also show what every stage gains over this one")
     parser.add_argument("--measure", action="store_true", help="measure what is there, train nothing")
     arguments = parser.parse_intermixed_args()
     seeds = range(arguments.first_seed, arguments.seeds)
@@ -57,6 +58,8 @@ def main() -> None:
         if seed == seeds[0] or row["stage"] not in arguments.keep
     ]
     print(f"{repeated_table(rows)}\n\n{cuts_table(rows, seeds[0])}\n")
+    if arguments.against is not None:
+        print(f"{differences_table(rows, arguments.against)}\n")
     picture(rows, PICTURES / f"{name}.png", name)
     print(f"written to {publish_result(f'study-{name}', {'recipe': arguments.recipe, 'rows': rows})}")
 
@@ -92,6 +95,7 @@ def measured(recipe: Recipe, seed: int) -> Iterator[dict[str, Any]]:
         yield {
             "seed": seed,
             "stage": stage.id,
+            "kind": stage.kind,
             "map50": round(metrics["map50"], 4),
             "map": round(metrics["map"], 4),
             "parameters": count_parameters(cfg),

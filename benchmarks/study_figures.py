@@ -32,12 +32,30 @@ def repeated_table(rows: Sequence[Row]) -> str:
     return "\n".join([DECIDED_HEAD, *lines])
 
 
+def differences_table(rows: Sequence[Row], reference: str) -> str:
+    """What each stage gains over another, seed by seed, which share their images and first weights; and the mean."""
+    scores = {(row["stage"], row["seed"]): row for row in rows}
+    seeds = sorted(seed for stage, seed in scores if stage == reference)
+    lines = []
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        if stage != reference and all((stage, seed) in scores for seed in seeds):
+            gains = {
+                key: [scores[stage, seed][key] - scores[reference, seed][key] for seed in seeds]
+                for key in ("map50", "map")
+            }
+            cells = (f"{', '.join(f'{gain:+.3f}' for gain in some)} | {mean(some):+.3f}" for some in gains.values())
+            lines.append(f"| {stage} | {' | '.join(cells)} |")
+    return "\n".join(
+        [f"| less {reference} | mAP50 by seed | mean | mAP by seed | mean |\n|---|---|---|---|---|", *lines]
+    )
+
+
 def cuts_table(rows: Sequence[Row], seed: int) -> str:
     """Every cut of one seed, before and after fine-tuning; `of the ideal` is speed-up over reduction of MACs."""
     own = {row["stage"]: row for row in rows if row["seed"] == seed}
-    base = own["base"]
     lines = []
     for name in [name for name in own if name + TUNED in own]:
+        base = own["base"]
         cut, shown = own[name], own[name + TUNED]
         speed_up, reduction = base["torch_ms"] / shown["torch_ms"], base["macs"] / shown["macs"]
         lines.append(
@@ -49,8 +67,34 @@ def cuts_table(rows: Sequence[Row], seed: int) -> str:
 
 
 def picture(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Accuracy after fine-tuning against parameters; stages repeated with several seeds with their spread."""
+    """A study of cuts as accuracy against parameters; any other as the accuracy of its stages."""
     figure = Figure(figsize=(9, 5), layout="constrained")
+    if any(row["stage"].endswith(TUNED) for row in rows):
+        _draw_cuts(rows, figure)
+    else:
+        _draw_stages(rows, figure)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_stages(rows: Sequence[Row], figure: Figure) -> None:
+    """A dot for each seed's network, a line at their mean, for each stage; networks just cut are left out."""
+    by_stage: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["kind"] == "train":
+            by_stage[row["stage"]].append(row)
+    for axes, key, name in zip(figure.subplots(1, 2), ("map50", "map"), ("mAP50", "mAP"), strict=True):
+        for place, some in enumerate(by_stage.values()):
+            scores = [row[key] for row in some]
+            axes.hlines(mean(scores), place - 0.25, place + 0.25, color="tab:blue")
+            axes.plot([place] * len(scores), scores, "o", color="black", markersize=4, alpha=0.7)
+        axes.set(title=f"{name} on validation images")
+        axes.set_xticks(range(len(by_stage)), by_stage, rotation=45, ha="right")
+        axes.grid(axis="y", alpha=0.3)
+
+
+def _draw_cuts(rows: Sequence[Row], figure: Figure) -> None:
+    """Accuracy after fine-tuning against parameters; stages repeated with several seeds with their spread."""
     axes = figure.subplots()
     by_name: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -67,10 +111,9 @@ def picture(rows: Sequence[Row], path: Path, title: str) -> None:
             capsize=4,
             label=family,
         )
-    axes.set(xscale="log", xlabel="parameters", ylabel="mAP50 on 87 validation images", title=title)
+    axes.set(xscale="log", xlabel="parameters", ylabel="mAP50 on validation images")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=110)
 
 
 def _family(stage: str) -> str:
