@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from signal import SIGTERM
 
 import pytest
 import tiny
@@ -15,7 +16,7 @@ from yolo_dist import pipeline
 from yolo_dist.bundle import open_bundle, read_record
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
-from yolo_dist.errors import ProofError
+from yolo_dist.errors import Interrupted, ProofError
 from yolo_dist.pipeline import run
 from yolo_dist.recipe import make_recipe
 from yolo_dist.stages import StageContext, train_stage
@@ -267,6 +268,23 @@ def test_checkpoints_stay_until_their_stage_is_published(folder: Path, monkeypat
             with pytest.raises(ProofError, match="planted"):
                 run(recipe(folder))
         assert len(list(checkpoints.iterdir())) == left
+
+
+def test_a_stopped_training_with_other_settings_is_told_to_begin_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(context: StageContext, _: TrainConfig) -> None:
+        (context.checkpoints / context.name / "step-000000001").mkdir(parents=True, exist_ok=True)
+        raise Interrupted(SIGTERM, "in a plan")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "train_stage", stopped)
+        for _ in range(2):
+            with pytest.raises(Interrupted):
+                run(recipe(folder))
+    assert "begins anew" not in capsys.readouterr().out
+    run(recipe(folder, "base.optimizer.momentum=0.5"))
+    assert "base: begins anew, for checkpoints in " in capsys.readouterr().out
 
 
 def test_a_run_lives_under_a_url_as_it_does_on_disk(folder: Path) -> None:

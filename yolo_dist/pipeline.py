@@ -38,6 +38,7 @@ from yolo_dist.stages import (
     train_stage,
 )
 from yolo_dist.storage import location, publish, remove
+from yolo_dist.train.checkpoint import has_checkpoints
 from yolo_dist.train.tracking import say
 
 RESULT_FORMAT = 4
@@ -184,6 +185,8 @@ def _do_stage(
     )
     match stage:
         case TrainStage():
+            if unfinished == folder:
+                _tell_of_other_checkpoints(context)
             train_stage(context, stage.settings())
         case PruneStage():
             prune_stage(context, stage.settings())
@@ -196,6 +199,17 @@ def _do_stage(
     remove(context.checkpoints / context.name)
     track_stage(context, stage.kind, settings_used(stage.settings(), target), asdict(result), target)
     return result
+
+
+def _tell_of_other_checkpoints(context: StageContext) -> None:
+    """In one line: that a training which was stopped does not go on, for it is no longer the same."""
+    if has_checkpoints(context.checkpoints / context.name) or not context.checkpoints.exists():
+        return
+    if others := [path for path in context.checkpoints.iterdir() if has_checkpoints(path)]:
+        say(
+            f"{context.stage}: begins anew, for checkpoints in {others[0]} are of other settings, data or start; with "
+            "those as they were it would go on"
+        )
 
 
 def _publish(context: StageContext, stage: Stage, key: str, began: float, target: UPath) -> StageResult:

@@ -168,7 +168,7 @@ def test_all_workers_take_what_fits_the_one_with_the_least_memory(
 def test_a_lack_of_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrialStep, "__call__", lambda _, images: machine(holds=9)(images))
     expected = (
-        r"^worker 1 ran out of memory with 32 images of its own \(batch_size 64\); 16 would fit: set batch_size: 16 or "
+        r"^worker 1 ran out of memory with 32 images at once \(batch_size 64\); 16 would fit: set batch_size: 16 or "
         r"auto; nominal_batch keeps optimizer steps as they are$"
     )
     with (
@@ -216,5 +216,5 @@ def test_a_stage_that_runs_out_of_memory_says_what_fits(tmp_path: Path, monkeypa
         raise RuntimeError(ON_CPU)
 
     monkeypatch.setattr(Trainer, "_train_batch", step)
-    with pytest.raises(OutOfMemory, match=r"ran out of memory with 8 images of its own \(batch_size 8\); 4 would fit"):
+    with pytest.raises(OutOfMemory, match=r"ran out of memory with 8 images at once \(batch_size 8\); 4 would fit"):
         train_on_workers(job(tmp_path, batch_size=8), ClusterConfig(workers=0))

@@ -203,6 +203,31 @@ def test_a_process_that_dies_while_writing_costs_no_earlier_checkpoint(
     assert seconds(checkpoints) == 2.1
 
 
+def test_a_store_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(location(f"memory://checkpoints/{tmp_path.name}"))
+    checkpoints.save(1, state(1))
+    answers = iter([OSError("503 Slow Down")])
+
+    def read_text(path: UPath) -> str:
+        for answer in answers:
+            raise answer
+        return path.read_bytes().decode()
+
+    monkeypatch.setattr(type(checkpoints.folder), "read_text", read_text)
+    assert seconds(checkpoints) == 1.1
+
+
+def test_the_code_has_a_name_of_its_own_whatever_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for code in ("x = 1", "x = 1", "x = 2"):
+        (tmp_path / "module.py").write_text(code)
+        monkeypatch.setattr(checkpoint, "PACKAGE", tmp_path)
+        checkpoint.code_version.cache_clear()
+        names.append(checkpoint.code_version())
+    checkpoint.code_version.cache_clear()
+    assert names[0] == names[1] != names[2]
+
+
 def test_checkpoints_lie_at_urls_as_they_do_on_disk(tmp_path: Path) -> None:
     checkpoints = Checkpoints(location(f"memory://checkpoints/{tmp_path.name}"), kept=1)
     for step in (1, 2):

@@ -108,6 +108,24 @@ def test_a_short_last_group_is_weighted_by_its_images(tmp_path: Path) -> None:
         torch.testing.assert_close(parts.network.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
 
 
+def test_one_worker_makes_up_for_missing_ones_with_no_more_images_at_once_than_each_would_have(
+    shards: ShardSet,
+) -> None:
+    stage = training(epochs=1, batch_size=8, nominal_batch=8)
+    together, alone = (
+        Trainer(without_batch_norm(), shards, stage, SIZE, Workers(most=most), threads=0) for most in (1, 3)
+    )
+    at_once: list[int] = []
+    alone.network.register_forward_pre_hook(lambda _, arguments: at_once.append(len(arguments[0])))
+    expected, found = together.run_epoch(), alone.run_epoch()
+    assert at_once == [2, 3, 3]
+    assert list(found.loss.values()) == pytest.approx(list(expected.loss.values()), rel=1e-5)
+    start = weights_of(without_batch_norm())
+    for name, tensor in weights_of(together.network).items():
+        moved = alone.network.state_dict()[name] - start[name]
+        torch.testing.assert_close(moved, tensor - start[name], rtol=1e-3, atol=1e-7)
+
+
 def test_resume_across_an_epoch_boundary_is_bit_exact(shards: ShardSet) -> None:
     augmented = {"augment": {"mosaic": 0.5}, "sparsity": {"factor": 0.01}, "multi_scale": (0.5, 1.5)}
     never_stopped = trained(tiny_network(), shards, epochs=4, **augmented)

@@ -43,22 +43,17 @@ def test_resume_is_bit_exact(mixture: Mixture) -> None:
 def test_shares_of_workers_have_the_loss_of_the_whole_batch(mixture: Mixture) -> None:
     """Without batch norm, and told how many matches the whole batch has, three workers add up to one."""
 
-    def terms(rank: int, size: int, counts: list[Tensor]) -> Tensor:
+    def terms(rank: int, size: int, matches_of_all: Tensor | None = None) -> tuple[Tensor, Tensor]:
         trainer = Trainer(without_batch_norm(), mixture, training(), SIZE, Workers(rank=rank), threads=0)
         trainer.loader.world_size = size
-        trainer.loss.sum_over_workers = lambda own: counts[0] if counts else own
-        return trainer._loss(next(iter(trainer.loader.batches(0))), 4, 3).terms
+        batch = next(iter(trainer.loader.batches(0)))
+        matches = trainer._matches(batch)
+        own = trainer.loss.counts([matches], trainer.device)
+        counts = own if matches_of_all is None else matches_of_all
+        return trainer._loss(batch, matches, counts, global_images=4, optimizer_step=3).terms, own
 
-    matches = torch.zeros(2)
-    alone = Trainer(without_batch_norm(), mixture, training(), SIZE, threads=0)
-
-    def noted(own: Tensor) -> Tensor:
-        matches.copy_(own)
-        return own
-
-    alone.loss.sum_over_workers = noted
-    whole = alone._loss(next(iter(alone.loader.batches(0))), 4, 3).terms
-    shares = [terms(rank, 3, [matches]) for rank in range(3)]
+    whole, matches = terms(0, 1)
+    shares = [terms(rank, 3, matches)[0] for rank in range(3)]
     torch.testing.assert_close(torch.stack(shares).sum(dim=0), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -67,7 +62,7 @@ def test_the_loss_is_told_what_each_images_source_knows(mixture: Mixture, monkey
     original = DetectionLoss.__call__
 
     def noting(loss: DetectionLoss, *arguments: Any) -> Loss:
-        seen.append(arguments[-1].tolist())
+        seen.append(arguments[4].tolist())
         return original(loss, *arguments)
 
     monkeypatch.setattr(DetectionLoss, "__call__", noting)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ray
 import torch
-from tiny_training import scenes, tiny_bundle, tiny_network, training, without_batch_norm
+from tiny_training import SIZE, scenes, tiny_bundle, tiny_network, training, without_batch_norm
 from upath import UPath
 
 from yolo_dist.bundle import open_bundle
@@ -19,7 +19,7 @@ from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import weights_bytes
-from yolo_dist.data.shards import ShardSet
+from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.train import ray_trainer
@@ -185,6 +185,23 @@ def test_two_workers_train_what_one_does_and_evaluate_it_to_the_bit_as_one(tmp_p
     again = replace(place.evaluation("again"), model=str(place.folder / "together" / "bundle"))
     evaluate_on_workers(again, ClusterConfig(workers=0), place.checkpoints, "again")
     assert place.evaluated("together") == place.evaluated("again")
+
+
+@RAY_WARNS_OF_ITSELF
+def test_one_worker_in_place_of_two_learns_what_both_would_with_batch_norm_too(
+    tmp_path: Path, ray_session: None
+) -> None:
+    place = Place.with_network(tmp_path, tiny_network(), images=5)
+    lines = place.train("together", workers=2, epochs=2)
+    shards = open_split(tmp_path / "train", "train")
+    alone = Trainer(tiny_network(), shards, training(epochs=2), SIZE, Workers(most=2), threads=0)
+    for line in lines:
+        assert alone.run_epoch().loss == pytest.approx(line["loss"], rel=1e-3)
+    together = open_bundle(place.folder / "together" / "bundle").network
+    for one, both, first in zip(
+        *(network.parameters() for network in (alone.average.network, together, tiny_network())), strict=True
+    ):
+        torch.testing.assert_close(one - first, both - first, rtol=1e-2, atol=1e-5)
 
 
 @RAY_WARNS_OF_ITSELF

@@ -17,7 +17,7 @@ from yolo_dist.darknet.cfg import Dropout, Yolo
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.data.loader import image_batches
 from yolo_dist.data.shards import ShardSet
-from yolo_dist.errors import Interrupted
+from yolo_dist.errors import Interrupted, NonFiniteLoss
 from yolo_dist.train import loop
 from yolo_dist.train.distilled import teacher_of
 from yolo_dist.train.loop import EpochSummary, Trainer
@@ -187,6 +187,20 @@ def test_a_crash_costs_what_came_after_the_last_checkpoint(
     second = Process(tmp_path, shards, "float", checkpoint_every=every)
     assert position(second.trainer) == goes_on_at
     assert_ends_alike(second.run(), never_stopped("float"))
+
+
+def test_what_is_no_number_takes_no_checkpoint_away(tmp_path: Path, shards: ShardSet) -> None:
+    process = Process(tmp_path, shards, "float", checkpoint_every={"steps": 1}, checkpoints_kept=1)
+
+    def ruined_at_the_second_checkpoint() -> None:
+        if process.trainer.step == 4:
+            with torch.no_grad():
+                next(process.trainer.average.network.parameters()).fill_(float("inf"))
+        process.resuming.after_step()
+
+    with pytest.raises(NonFiniteLoss, match="weights are not finite after epoch 1, step 4"):
+        process.trainer.run_epoch(ruined_at_the_second_checkpoint)
+    assert position(Process(tmp_path, shards, "float").trainer) == 2
 
 
 def test_a_finished_training_is_not_begun_again(tmp_path: Path, shards: ShardSet) -> None:

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import SIZE, scenes, tiny_network, training
+from tiny_training import SIZE, scenes, tiny_bundle, tiny_network, training
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from upath import UPath
 
+from yolo_dist.compress.distillation import STRATEGIES
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.data.loader import Batch, Loader, image_batches
+from yolo_dist.train.distilled import teacher_of
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.quantized import quantized_start
+from yolo_dist.train.resuming import Resuming
 from yolo_dist.train.workers import Workers
 
 META = torch.device("meta")
@@ -55,9 +59,15 @@ def on_the_stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, **config: Any
     shards, settings = scenes(folder), training(**config)
     network = quantized_start(tiny_network(), settings, lambda count: image_batches(shards, SIZE, count))
     workers = Workers()
-    trainer = Trainer(network, shards, settings, SIZE, workers)
+    taught = settings.distillation
+    teacher = None if taught is None else teacher_of(tiny_bundle(network), tiny_bundle(tiny_network(seed=1)), taught)
+    trainer = Trainer(network, shards, settings, SIZE, workers, teacher=teacher)
     batch = next(iter(trainer.loader.batches(0)))
-    for one in (trainer.network, trainer.average.network):
+    networks: list[nn.Module] = [trainer.network, trainer.average.network]
+    if trainer.distillation is not None:
+        trainer.distillation.device = META
+        networks.append(trainer.distillation.teacher)
+    for one in networks:
         without_values(one)
     trainer.device = META
     object.__setattr__(workers, "device", META)
@@ -75,6 +85,10 @@ STAGES = [
     pytest.param({}, id="float"),
     pytest.param({"sparsity": {"factor": 0.1}}, id="sparse"),
     pytest.param({"quantization": {}}, id="quantised"),
+    *(
+        pytest.param({"distillation": {"teacher": "x", "strategy": number}}, id=f"distilled by {number}")
+        for number in STRATEGIES
+    ),
 ]
 
 
@@ -84,9 +98,11 @@ def test_a_step_reads_nothing_back_and_waits_for_no_copy(
 ) -> None:
     trainer, batch = on_the_stand_in(tmp_path, monkeypatch, **config)
     assert len(batch.boxes)
+    resuming = Resuming(trainer, UPath(tmp_path / "checkpoints"))
     with Copies() as copies:
         for step in range(2):
             terms = trainer._train_batch(step, batch)
+            resuming.after_step()
     assert terms.device == META
     assert ("cpu", "meta", True) in copies.seen
     assert set(copies.seen) == {("cpu", "meta", True)}

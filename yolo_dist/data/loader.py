@@ -63,6 +63,25 @@ class Batch:
         """The batch with its tensors on a device."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def parts(self, count: int) -> "list[Batch]":
+        """The batch in so many parts of about the same number of images, each with the objects on them."""
+        if count == 1:
+            return [self]
+        return [self._part(share_of(len(self), number, count)) for number in range(count)]
+
+    def _part(self, images: slice) -> "Batch":
+        on_them = (self.image_index >= images.start) & (self.image_index < images.stop)
+        return Batch(
+            self.images[images],
+            self.boxes[on_them],
+            self.labels[on_them],
+            self.image_index[on_them] - images.start,
+            self.samples[images],
+            self.image_ids[images],
+            self.letterboxes[images],
+            None if self.known is None else self.known[images],
+        )
+
     def pin_memory(self) -> "Batch":
         """The batch with its tensors in page-locked memory."""
         return self._mapped(lambda tensor: tensor.pin_memory())

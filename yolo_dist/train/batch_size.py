@@ -57,7 +57,7 @@ def settle_batch_size(
     found = noted_batch_size(output)
     if found is None:
         step = TrialStep(network, config, image_size, workers.device)
-        own = largest_batch(step, spare_bytes(workers.device), config.nominal_batch, workers.size)
+        own = largest_batch(step, spare_bytes(workers.device), config.nominal_batch, workers.parts)
         found = -int(workers.largest(torch.tensor([-own], device=workers.device)))
         if found == 0:
             raise OutOfMemory(_advice(found, image_size))
@@ -91,36 +91,36 @@ def lack_of_memory_explained(
     network.zero_grad(set_to_none=True)
     step = TrialStep(network, config, image_size, workers.device)
     images = config.images_a_batch
-    fitting = largest_batch(step, spare_bytes(workers.device), images - 1, workers.size)
+    fitting = largest_batch(step, spare_bytes(workers.device), images - 1, workers.parts)
     raise OutOfMemory(
-        f"worker {workers.rank} ran out of memory with {share_of(images, workers.size)} images of its own "
+        f"worker {workers.rank} ran out of memory with {share_of(images, workers.parts)} images at once "
         f"(batch_size {images}); {_advice(fitting, image_size)}"
     )
 
 
-def largest_batch(step_bytes: StepBytes, spare: int, limit: int, workers: int = 1) -> int:
-    """Largest power of two, up to `limit`, of images in a global batch of which this worker's share fits; 0 if none.
+def largest_batch(step_bytes: StepBytes, spare: int, limit: int, parts: int = 1) -> int:
+    """Largest power of two, up to `limit`, of images in a global batch of which a part fits; 0 if none.
 
     Args:
         step_bytes: takes a step of this worker's; raises what an allocator raises where that fails.
         spare: bytes that there are.
         limit: most images in a global batch.
-        workers: that share a batch.
+        parts: in which a batch is trained, by all workers together.
     """
     sizes = [1 << power for power in range(max(limit, 0).bit_length())]
     one, two = (_bytes_or_none(step_bytes, images) for images in (1, 2))
     if one is None or one > spare or not sizes:
         return 0
     each = spare if two is None else max(two - one, 1)
-    promising = [size for size in sizes if one + (share_of(size, workers) - 1) * each <= spare]
+    promising = [size for size in sizes if one + (share_of(size, parts) - 1) * each <= spare]
     return next(
-        (size for size in reversed(promising) if _bytes_or_none(step_bytes, share_of(size, workers)) is not None), 0
+        (size for size in reversed(promising) if _bytes_or_none(step_bytes, share_of(size, parts)) is not None), 0
     )
 
 
-def share_of(batch: int, workers: int) -> int:
-    """Images of a global batch that a worker gets at most."""
-    return -(-batch // workers)
+def share_of(batch: int, parts: int) -> int:
+    """Images of a global batch that one of its parts has at most."""
+    return -(-batch // parts)
 
 
 def _bytes_or_none(step_bytes: StepBytes, images: int) -> int | None:

@@ -5,9 +5,11 @@ Nothing is ever unpickled. It is published at once, older ones go only after tha
 passed over for the one before.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,16 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.errors import TrainError
+from yolo_dist.object_store import persistently
 from yolo_dist.storage import local_copy, publish_folder, remove, sha256
 from yolo_dist.train.tracking import say
 
 FORMAT = 1
 """Counts up when a state is no longer what it was: stages that have older checkpoints begin anew."""
 KEPT = 2
+PACKAGE, CODE_DIGITS = Path(__file__).parents[1], 8
 
+PREFIX = "step-"
 TENSORS_FILE, RECORD_FILE = "state.safetensors", "checkpoint.json"
 
 State = dict[str, Any]
@@ -37,7 +42,7 @@ class CheckpointRecord(Config):
 
     format: int
     code: str
-    """Version of yolo-dist that wrote it."""
+    """What `code_version` was when it was written."""
     sha256: str
     """Hex digest of the file of tensors."""
     state: State
@@ -61,7 +66,7 @@ class Checkpoints:
         Raises:
             TrainError: it cannot be written; earlier ones are still there.
         """
-        target = self.folder / f"step-{step:09d}"
+        target = self.folder / f"{PREFIX}{step:09d}"
         earlier = [path for path in self._folders() if path.name < target.name]
         try:
             remove(target)  # one that did not verify
@@ -85,7 +90,7 @@ class Checkpoints:
         """
         for path in self._folders():
             try:
-                values = json.loads((path / RECORD_FILE).read_text())
+                values = json.loads(persistently(path, (path / RECORD_FILE).read_text))
                 state = _read(path, values) if values["format"] == FORMAT else None
                 if tell:
                     _tell_of_other_code(path, values["format"], values["code"])
@@ -99,15 +104,25 @@ class Checkpoints:
         """From the newest on."""
         if not self.folder.exists():
             return []
-        return sorted((path for path in self.folder.iterdir() if path.name.startswith("step-")), reverse=True)
+        return sorted((path for path in self.folder.iterdir() if path.name.startswith(PREFIX)), reverse=True)
 
 
+def has_checkpoints(folder: UPath) -> bool:
+    """Whether a training left its state in a folder."""
+    return folder.is_dir() and any(path.name.startswith(PREFIX) for path in folder.iterdir())
+
+
+@cache
 def code_version() -> str:
-    """Version of the package, as far as it is installed."""
+    """Version of the package, as far as it is installed, and a hash of its code, which changes more often."""
     try:
-        return version("yolo-dist")
+        released = version("yolo-dist")
     except PackageNotFoundError:
-        return "unknown"
+        released = "unknown"
+    code = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        code.update(path.read_bytes())
+    return f"{released}+{code.hexdigest()[:CODE_DIGITS]}"
 
 
 def _write(folder: Path, state: State) -> None:

@@ -115,7 +115,7 @@ def _trainer(
     resources = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})
     return ray.train.torch.TorchTrainer(
         _call,
-        train_loop_config={"function": function, "job": job, "threads": cluster.cpus_per_worker, "stop": stop},
+        train_loop_config={"function": function, "job": job, "cluster": cluster, "stop": stop},
         scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg]  # its annotation is that of the older API
             num_workers=cluster.workers,  # type: ignore[arg-type]
             use_gpu=cluster.gpus_per_worker > 0,
@@ -161,12 +161,14 @@ def connect(cluster: ClusterConfig) -> None:
 
 
 def _call(settings: dict[str, Any]) -> None:
-    use_threads(settings["threads"])
+    cluster: ClusterConfig = settings["cluster"]
+    use_threads(cluster.cpus_per_worker)
     keep_freed_memory()  # without workers this is the driver's own process
     logging.getLogger().setLevel(logging.WARNING)  # Ray reports every report
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
-    workers = Workers(rank, size, ray.train.torch.get_device(), settings["stop"].asked if rank == 0 else lambda: 0)
+    asked_to_stop = settings["stop"].asked if rank == 0 else lambda: 0
+    workers = Workers(rank, size, ray.train.torch.get_device(), asked_to_stop, max(size, cluster.most_workers))
     settings["function"](settings["job"], workers)
 
 

@@ -28,7 +28,7 @@ from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.sampling import sampling_factors
 from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.statistics import averaged_statistics, is_new, settled_statistics, statistics_of
-from yolo_dist.train.targets import assign_all
+from yolo_dist.train.targets import Matches, assign_all
 from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
 
@@ -111,6 +111,7 @@ class Trainer:
         self.distillation = Distillation(self.network, teacher, self.autocast) if teacher is not None else None
         self.term_names = TERMS + (self.distillation.terms if self.distillation else ())
         self.terms = torch.zeros(len(self.term_names), device=self.device)
+        self.guard = LossGuard(self.term_names, self.epoch, self.workers)
 
     def run_epoch(self, after_step: Callable[[], None] | None = None) -> EpochSummary:
         """Train one epoch, or what is left of it.
@@ -122,18 +123,17 @@ class Trainer:
             NonFiniteLoss: the loss or a weight became NaN or infinite.
         """
         started = time.perf_counter()
-        images, guard = 0, LossGuard(self.term_names, self.epoch, self.workers)
+        images, self.guard = 0, LossGuard(self.term_names, self.epoch, self.workers)
         for batch in self._batches(self.step):
             step_terms = self._train_batch(self.step, batch)
             self.terms += step_terms
-            guard.watch(self.step, step_terms)
+            self.guard.watch(self.step, step_terms)
             self.step += 1
             images += len(batch)
             if after_step is not None and self.step % self.config.accumulate == 0 and self.step < self.loader.steps:
                 after_step()
-        guard.check()
+        self._require_finite()
         self._average_statistics()
-        self._require_finite_weights()
         totals = self.workers.sum(torch.cat([self.terms, torch.tensor([float(images)], device=self.device)])).tolist()
         seconds = time.perf_counter() - started
         self.epoch, self.step = self.epoch + 1, 0
@@ -175,7 +175,12 @@ class Trainer:
 
         All workers ask for it together; only the first one gets it, the others nothing. Randomness, order and schedules
         are functions of epoch and step.
+
+        Raises:
+            NonFiniteLoss: there is nothing worth going on from.
         """
+        if self.step:
+            self._require_finite()
         terms = self.workers.sum(self.terms)
         with averaged_statistics((self.network, self.average.network), self.workers):
             if not self.workers.first:
@@ -230,14 +235,26 @@ class Trainer:
         optimizer_step = self.epoch * self.optimizer_steps + group
         complete = last_of_group + 1 == self.config.accumulate or step + 1 == self.loader.steps
         images = self._images_of(step)
+        # DDP averages gradients over workers; the loss terms are shares of a sum
+        weight = self.workers.size * images / self._images_of_group(group)
         self._seed(step)
-        with nullcontext() if complete or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
-            loss = self._loss(batch, images, optimizer_step)
-            # DDP averages gradients over workers; the loss terms are shares of a sum
-            (loss.total * (self.workers.size * images / self._images_of_group(group))).backward()
+        parts = batch.parts(self.workers.passes)
+        matches = [self._matches(part) for part in parts]
+        counts = self.loss.counts(matches, self.device)
+        terms = []
+        for number, (part, matched) in enumerate(zip(parts, matches, strict=True)):
+            last = complete and number + 1 == len(parts)
+            with nullcontext() if last or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
+                loss = self._loss(part, matched, counts, images, optimizer_step)
+                (loss.total * weight).backward()
+            terms.append(loss.terms)
         if complete:
             self._optimizer_step(optimizer_step)
-        return loss.terms
+        return torch.stack(terms).sum(dim=0)
+
+    def _matches(self, batch: Batch) -> list[Matches]:
+        size = (batch.images.shape[3], batch.images.shape[2])
+        return assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
 
     def _seed(self, step: int) -> None:
         """Dropout is a function of where training is, so that it needs no state."""
@@ -248,9 +265,9 @@ class Trainer:
         else:
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` asks all other kinds of devices too
 
-    def _loss(self, batch: Batch, global_images: int, optimizer_step: int) -> Loss:
-        size = (batch.images.shape[3], batch.images.shape[2])
-        matches = assign_all(self.network.heads, size, batch.boxes, batch.labels, batch.image_index)
+    def _loss(
+        self, batch: Batch, matches: list[Matches], counts: Tensor, global_images: int, optimizer_step: int
+    ) -> Loss:
         batch, matches = batch.to(self.device, non_blocking=True), [match.to(self.device) for match in matches]
         # a worker without a share of a short last batch still takes part in the group's messages, but learns nothing
         self.network.train(len(batch) > 0)
@@ -261,7 +278,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(pixels)
         known = batch.known if len(batch) else None
-        loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known)
+        loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known, counts)
         if self.distillation is not None:
             loss = loss.joined_by(self.distillation(pixels, outputs, matches, global_images))
         return loss if len(batch) else Loss(loss.total * 0, loss.terms * 0)
@@ -290,12 +307,13 @@ class Trainer:
         for network in (self.network, self.average.network):
             self.workers.average_(statistics_of(network, self.frozen.layers))
 
-    def _require_finite_weights(self) -> None:
-        """The last step of an epoch has no loss after it that would show what it did."""
+    def _require_finite(self) -> None:
+        """Look at the losses up to now, and at the weights: what the last step did shows in no loss yet."""
+        self.guard.check()
         tensors = self.average.network.state_dict().values()
         if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
-            message = f"weights are not finite after epoch {self.epoch + 1}; {REMEDY}"
-            raise NonFiniteLoss(message, self.loader.steps - 1)
+            message = f"weights are not finite after epoch {self.epoch + 1}, step {self.step}; {REMEDY}"
+            raise NonFiniteLoss(message, self.step - 1)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -82,6 +82,7 @@ class DetectionLoss:
         global_images: int,
         iou_share: float,
         known: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> Loss:
         """Loss of this worker's share of a global batch; summed over workers it is the global batch's mean loss.
 
@@ -91,9 +92,10 @@ class DetectionLoss:
             global_images: images in the global batch.
             iou_share: how much of an objectness target is the predicted box's IoU, 0 to 1; the rest is 1.
             known: which classes each image's source labels, bool [B, classes]; None for all of them.
+            counts: what `counts` gives, where these are only some of this worker's matches.
         """
-        counts = torch.tensor([len(match) for match in matches], dtype=torch.float32)
-        counts = self.sum_over_workers(counts.to(outputs[0].device, non_blocking=True)).clamp(min=1)
+        if counts is None:
+            counts = self.counts([matches], outputs[0].device)
         terms = torch.stack(
             [
                 self._head(head, output.float(), match, count, global_images, iou_share, known)
@@ -101,6 +103,16 @@ class DetectionLoss:
             ]
         ).sum(dim=0)
         return Loss(terms.sum(), terms.detach())
+
+    def counts(self, parts: Sequence[Sequence[Matches]], device: torch.device) -> Tensor:
+        """Matches that each head has in a global batch, but at least 1, float [heads].
+
+        Args:
+            parts: this worker's, one a head in each part.
+            device: of all workers.
+        """
+        own = torch.tensor([sum(map(len, heads)) for heads in zip(*parts, strict=True)], dtype=torch.float32)
+        return self.sum_over_workers(own.to(device, non_blocking=True)).clamp(min=1)
 
     def _head(
         self,

@@ -91,6 +91,8 @@ class Resuming:
         """What all workers do now: the most that any of them wants."""
         workers = self.trainer.workers
         wanted = workers.asked_to_stop() or (KEEP if due else NOTHING)
+        if workers.size == 1:
+            return wanted
         return int(workers.largest(torch.tensor(float(wanted), device=workers.device)))
 
     def _act(self, wanted: int) -> None:

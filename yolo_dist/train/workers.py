@@ -27,17 +27,30 @@ class Workers:
         size: how many there are.
         device: where this worker computes.
         asked_to_stop: number of the signal by which the group is asked to end, or 0; only the first worker knows it.
+        most: how many workers the group may have at most, where some may be missing now.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     asked_to_stop: Callable[[], int] = lambda: 0
+    most: int = 1
 
     @property
     def first(self) -> bool:
         """Whether this worker writes files and speaks for the group."""
         return self.rank == 0
+
+    @property
+    def passes(self) -> int:
+        """In how many parts a worker trains its share of a batch, one after the other: those of missing workers are
+        made up for without more memory than each has when all are there."""
+        return max(1, -(-self.most // self.size))
+
+    @property
+    def parts(self) -> int:
+        """Parts in which all workers together train a batch."""
+        return self.size * self.passes
 
     def share_gradients(self, network: nn.Module) -> nn.Module:
         """The network as it is called in training, so that all workers' gradients are averaged."""

@@ -39,7 +39,7 @@ def squared_distance(boxes: Tensor, others: Tensor) -> Tensor:
 def _predicted(head: Head, raw: Tensor, match: Matched) -> Tensor:
     column, row = match.cell.unbind(1)
     rows = raw[match.image, match.anchor, row, column]
-    anchors = head.anchors.to(rows.device)[match.anchor]
+    anchors = head.anchors.to(rows, non_blocking=True)[match.anchor]
     return _in_cells(head.decode_boxes(rows[:, :4], anchors, match.cell), match, head.stride)
 
 
