@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from upath import UPath
 
 from yolo_dist.darknet.cfg import read_cfg
 from yolo_dist.darknet.network import Network, initialize
@@ -15,6 +16,7 @@ from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.scenes import SceneSettings
 from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, Found, evaluate, predict
+from yolo_dist.evaluate.samples import save_evaluation
 
 SIZE = (320, 320)
 
@@ -115,3 +117,17 @@ def test_lower_precision_still_decodes_finite_boxes(untrained: Network, scenes: 
     evaluation = evaluate(untrained, scenes, (64, 64), autocast=torch.bfloat16)
     assert evaluation is not None
     assert all(found.xyxy.dtype == np.float32 and np.isfinite(found.xyxy).all() for found in evaluation.detections)
+
+
+def test_a_picture_that_has_no_room_is_not_left_out_in_silence(
+    untrained: Network, scenes: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _data: bytes) -> int:
+        raise OSError("no room")
+
+    evaluation = evaluate(untrained, scenes, (64, 64))
+    assert evaluation is not None
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no room"):
+        save_evaluation(evaluation, scenes, UPath(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,8 @@
 """Training and evaluation as Ray's workers do them: in this process, in one worker, in two."""
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import weights_bytes
 from yolo_dist.data.shards import ShardSet
-from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.errors import NonFiniteLoss, TrainError
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.train import ray_trainer
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
@@ -159,6 +161,26 @@ def test_errors_in_this_process_are_themselves(place: Place) -> None:
     with pytest.raises(NonFiniteLoss, match="epoch 1, step 1"):
         place.train("out", workers=0)
     assert not (place.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param("train.tracking.metrics_file.publish", id="metrics"),
+        pytest.param("train.batch_size.publish", id="the batch size"),
+        pytest.param("evaluate.samples._draw_samples", id="pictures"),
+        pytest.param("bundle.Bundle.write", id="the bundle"),
+    ],
+)
+def test_a_disk_that_is_full_when_a_stage_writes_is_one_line(
+    place: Place, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(f"yolo_dist.{write}", full)
+    with pytest.raises(TrainError, match=f"^{place.folder}: the disk or a quota is full; make room, then the same"):
+        place.train("out", workers=0, epochs=1, batch_size="auto")
 
 
 def test_a_stage_whose_weights_became_useless_is_no_result(place: Place) -> None:
