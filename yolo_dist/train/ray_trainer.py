@@ -217,6 +217,7 @@ def _by_all(
         autocast=autocast,
         threads=job.threads,
         max_detections=job.max_detections,
+        tell=say,
     )
 
 
