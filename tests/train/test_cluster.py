@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from upath import UPath
 
 from yolo_dist.config import validate
-from yolo_dist.errors import ConfigError, NonFiniteLoss, ShardCorrupt, TrainError, YoloDistError
+from yolo_dist.errors import ConfigError, NonFiniteLoss, OutOfMemory, ShardCorrupt, TrainError, YoloDistError
 from yolo_dist.train.cluster import ClusterConfig, connect, run_on_workers
 from yolo_dist.train.workers import Workers
 
@@ -139,6 +141,49 @@ def test_the_full_disk_of_a_run_in_an_object_store_is_that_of_temporary_files(tm
     # Ray notes nothing about workers in this process
     with pytest.raises(TrainError, match=f"^{tempfile.gettempdir()}: the disk or a quota is full"):
         run_on_workers(fail, None, HERE, UPath("memory://bucket/run/checkpoints"), "full")
+
+
+BY_RAY = ray.exceptions.OutOfMemoryError(
+    "2 worker(s) were killed due to the node running low on memory. OOM kill reason: …\nRefer to the documentation …"
+)
+LOST = RuntimeError("connection closed by peer")
+ENDED = "Ray ended a worker because its machine ran out of memory; take less than 16"
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        pytest.param({0: BY_RAY}, ENDED, id="ended by Ray"),
+        pytest.param({0: LOST, 1: BY_RAY}, ENDED, id="ended by Ray, which the first worker lost"),
+        pytest.param({0: WorkerHealthCheckFailedError("failed", failure=BY_RAY)}, ENDED, id="ended by Ray, wrapped"),
+        pytest.param({0: RuntimeError(str(BY_RAY))}, ENDED, id="ended by Ray, in its words"),
+        pytest.param({0: MemoryError()}, "a worker ran out of memory; take less than 16", id="of the worker itself"),
+    ],
+)
+def test_a_lack_of_memory_is_not_tried_again_and_says_what_to_change(
+    failures: dict[int, Exception], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[Exception] = [LOST, ray.train.WorkerGroupError("traceback", failures)]
+
+    def fit(_trainer: Any) -> None:
+        raise outcomes.pop()
+
+    def less(job: int) -> str:
+        return f"take less than {job}"
+
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fit)
+    with pytest.raises(OutOfMemory) as caught:
+        run_on_workers(lambda _job, _workers: None, 16, HERE, UPath(tmp_path), "large", less_memory=less)
+    assert str(caught.value) == expected
+    assert outcomes == [LOST]
+
+
+def test_a_worker_in_this_process_without_memory_says_what_to_change(tmp_path: Path) -> None:
+    def fail(_job: None, _workers: Workers) -> None:
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory, match=r"^a worker ran out of memory; run fewer workers on a machine$"):
+        run_on_workers(fail, None, HERE, UPath(tmp_path), "large")
 
 
 def test_elastic_workers_are_a_pair() -> None:

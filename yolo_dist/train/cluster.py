@@ -11,6 +11,7 @@ from itertools import count
 from typing import Annotated, Any, TypeVar
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 from annotated_types import Ge
@@ -18,17 +19,21 @@ from pydantic import BeforeValidator
 from upath import UPath
 
 from yolo_dist.config import Config
-from yolo_dist.errors import Interrupted, TrainError, YoloDistError
+from yolo_dist.errors import Interrupted, OutOfMemory, TrainError, YoloDistError
 from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.object_store import is_remote
 from yolo_dist.ray_cluster import join_cluster
-from yolo_dist.shortage import is_full_disk
+from yolo_dist.shortage import is_full_disk, is_lack_of_memory
 from yolo_dist.train.stopping import Stop, StopOnCluster, hearing_signals
 from yolo_dist.train.tracking import say
 from yolo_dist.train.workers import Workers, use_threads
 
 RESIZE_SECONDS = 60.0
 """How often workers may be added to those that train: each time all begin again from the last checkpoint."""
+
+ENDED_BY_RAY = "node running low on memory"
+"""What Ray says of processes that its memory monitor ended."""
+FEWER_WORKERS = "run fewer workers on a machine"
 
 JobT = TypeVar("JobT")
 
@@ -74,6 +79,7 @@ def run_on_workers(
     checkpoints: UPath,
     name: str,
     stoppable: bool = False,
+    less_memory: Callable[[JobT], str] = lambda _job: FEWER_WORKERS,
 ) -> None:
     """Call `function(job, workers)` in every worker, again where one was lost and others are left.
 
@@ -84,15 +90,17 @@ def run_on_workers(
         checkpoints: folder or URL, in that of the run, for what Ray notes about its workers, under `name`; it stays.
         name: identifies everything that the job depends on.
         stoppable: whether the function ends when `workers.asked_to_stop` says so; then a first SIGINT or SIGTERM does.
+        less_memory: what to change so that a job needs less of it; asked once there was not enough.
 
     Raises:
         YoloDistError: what a worker raised; `TrainError` where it was none of ours, and came too often, or a full disk.
+        OutOfMemory: a worker or its machine had too little; another try would be the same.
         Interrupted: a signal came while it ended by itself.
     """
     connect(cluster)
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # without workers Ray's own option has no effect
     stop = StopOnCluster() if cluster.most_workers else Stop()
-    own_error = partial(_own_error, checkpoints=checkpoints)
+    own_error = partial(_own_error, checkpoints=checkpoints, less_memory=partial(less_memory, job))
     loop = {"function": function, "job": job, "threads": cluster.cpus_per_worker, "stop": stop, "own_error": own_error}
     with hearing_signals(stop.ask) if stoppable else nullcontext():
         for failures in count(1):
@@ -189,10 +197,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen: BaseException | None = failure
         while seen is not None:
             yield seen
-            seen = getattr(seen, "cause", None) or seen.__cause__
+            seen = getattr(seen, "cause", None) or getattr(seen, "health_check_failure", None) or seen.__cause__
 
 
-def _own_error(error: BaseException, checkpoints: UPath) -> YoloDistError | None:
+def _own_error(error: BaseException, checkpoints: UPath, less_memory: Callable[[], str]) -> YoloDistError | None:
     """Our own error out of what Ray wrapped around it, or one that says what ran out; None for all others."""
     for cause in _causes(error):
         if isinstance(cause, YoloDistError):
@@ -202,6 +210,10 @@ def _own_error(error: BaseException, checkpoints: UPath) -> YoloDistError | None
                 f"{_written_to(cause, checkpoints)}: the disk or a quota is full; make room, then the same command "
                 "goes on from the last checkpoint"
             )
+        if isinstance(cause, ray.exceptions.OutOfMemoryError) or ENDED_BY_RAY in str(cause):
+            return OutOfMemory(f"Ray ended a worker because its machine ran out of memory; {less_memory()}")
+        if is_lack_of_memory(cause):
+            return OutOfMemory(f"a worker ran out of memory; {less_memory()}")
     return None
 
 
