@@ -26,7 +26,7 @@ YoloDistError              the work failed: exit 1
 │       └── NotSparseEnough    predicted damage, how to train sparser or force
 ├── TrainError
 │   ├── NonFiniteLoss          step, terms, what to change
-│   ├── OutOfMemory            worker, and the batch size that fits
+│   ├── OutOfMemory            worker, and a smaller batch size
 │   └── Interrupted            by which signal, and that the same command goes on: exit 128 + its number
 └── ProofError             masked and compact network disagree; nothing was written
 """
@@ -180,7 +180,7 @@ class Interrupted(TrainError):
 
 
 class OutOfMemory(TrainError):
-    """A batch does not fit into a worker's memory; names one that does."""
+    """A worker has too little memory; names what needs less of it."""
 
 
 class ProofError(YoloDistError):

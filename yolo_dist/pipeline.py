@@ -278,7 +278,8 @@ def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath, teacher: UP
         "start": read_record(start)[1],
         "train": inputs.train.fingerprint,
         "validation": inputs.validation.fingerprint,
-        "evaluation": recipe.evaluation.model_dump(mode="json", exclude_none=True),
+        # without the batch size, on which only rounding depends: less memory must not cost a finished training
+        "evaluation": recipe.evaluation.model_dump(mode="json", exclude_none=True, exclude={"batch_size"}),
         "max_detections": inputs.card.max_detections,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -167,6 +167,7 @@ def export_stage(context: StageContext, config: ExportConfig) -> None:
         context.evaluation.model_copy(update={"augment": None}),
         threads=threads,
         max_detections=context.max_detections,
+        tell=say,
     )
     assert evaluation is not None
     save_evaluation(evaluation, validation, context.output / EVALUATION_FOLDER)

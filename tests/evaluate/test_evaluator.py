@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from upath import UPath
 
 from yolo_dist.darknet.cfg import read_cfg
 from yolo_dist.darknet.network import Network, initialize
@@ -14,7 +15,9 @@ from yolo_dist.data.card import SplitSource, find_card
 from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.scenes import SceneSettings
 from yolo_dist.data.shards import ShardSet, open_split
+from yolo_dist.errors import OutOfMemory
 from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, Found, evaluate, predict
+from yolo_dist.evaluate.samples import save_evaluation
 
 SIZE = (320, 320)
 
@@ -115,3 +118,63 @@ def test_lower_precision_still_decodes_finite_boxes(untrained: Network, scenes: 
     evaluation = evaluate(untrained, scenes, (64, 64), autocast=torch.bfloat16)
     assert evaluation is not None
     assert all(found.xyxy.dtype == np.float32 and np.isfinite(found.xyxy).all() for found in evaluation.detections)
+
+
+def test_a_picture_that_has_no_room_is_not_left_out_in_silence(
+    untrained: Network, scenes: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _data: bytes) -> int:
+        raise OSError("no room")
+
+    evaluation = evaluate(untrained, scenes, (64, 64))
+    assert evaluation is not None
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no room"):
+        save_evaluation(evaluation, scenes, UPath(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def with_memory_for(images: int, network: Network) -> Network:
+    """The network, on a machine whose allocator fails above so many images."""
+
+    def allocate(_network: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        if len(arguments[0]) > images:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    network.register_forward_pre_hook(allocate)
+    return network
+
+
+def test_a_worker_without_memory_for_a_batch_goes_on_with_half_of_it_and_the_others_need_not(
+    untrained: Network, scenes: ShardSet
+) -> None:
+    """Five of six images in one batch, one in the other: nothing else than what is found shows who had to halve."""
+    in_twos = predict(untrained, scenes, (64, 64), EvaluationConfig(batch_size=2))
+    said: list[str] = []
+    network, five = with_memory_for(2, untrained), EvaluationConfig(batch_size=5)
+    found = [
+        *predict(network, scenes, (64, 64), five, rank=0, world_size=2, tell=said.append),
+        *predict(network, scenes, (64, 64), five, rank=1, world_size=2, tell=said.append),
+    ]
+    assert said == ["worker 0 has no memory to evaluate 5 images at a time, going on with 2"]
+    assert [number for number, _ in found] == [number for number, _ in in_twos] == list(range(6))
+    for (_, ours), (_, theirs) in zip(found, in_twos, strict=True):
+        np.testing.assert_allclose(ours.xyxy, theirs.xyxy, atol=1e-3)
+        assert np.array_equal(ours.labels, theirs.labels)
+
+
+def test_an_image_too_large_for_the_memory_says_so(untrained: Network, scenes: ShardSet) -> None:
+    expected = (
+        "^worker 0 ran out of memory with one image of 64×96 to evaluate; take a smaller image_size, or run fewer"
+    )
+    with pytest.raises(OutOfMemory, match=expected):
+        evaluate(with_memory_for(0, untrained), scenes, (64, 96))
+
+
+def test_an_error_that_is_not_about_memory_ends_an_evaluation(untrained: Network, scenes: ShardSet) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    untrained.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        evaluate(untrained, scenes, (64, 64))

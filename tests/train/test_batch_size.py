@@ -13,10 +13,10 @@ from upath import UPath
 
 from yolo_dist.compress.quantization import QuantizedTrainingConfig, quantize
 from yolo_dist.errors import OutOfMemory
+from yolo_dist.shortage import is_lack_of_memory
 from yolo_dist.train import batch_size as module
 from yolo_dist.train.batch_size import (
     TrialStep,
-    is_lack_of_memory,
     lack_of_memory_explained,
     largest_batch,
     noted_batch_size,

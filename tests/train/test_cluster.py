@@ -1,20 +1,28 @@
 """What the driver asks of a cluster, and which error reaches the person behind it."""
 
+import errno
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from upath import UPath
 
 from yolo_dist.config import validate
-from yolo_dist.errors import ConfigError, NonFiniteLoss, ShardCorrupt, TrainError, YoloDistError
+from yolo_dist.errors import ConfigError, NonFiniteLoss, OutOfMemory, ShardCorrupt, TrainError, YoloDistError
 from yolo_dist.train.cluster import ClusterConfig, connect, run_on_workers
 from yolo_dist.train.workers import Workers
 
 HERE = ClusterConfig(workers=0)
+
+
+NO_ROOM = os.strerror(errno.ENOSPC)
 
 
 def wrapped(error: Exception) -> Exception:
@@ -54,8 +62,8 @@ AGAIN = "; the same command goes on from the last checkpoint"
             id="one without words",
         ),
         pytest.param(
-            ray.train.ControllerError(OSError("no space left on device")),
-            TrainError(f"a worker failed: OSError: no space left on device{AGAIN}"),
+            ray.train.ControllerError(OSError("connection reset")),
+            TrainError(f"a worker failed: OSError: connection reset{AGAIN}"),
             id="Ray's own controller",
         ),
     ],
@@ -96,6 +104,86 @@ def test_a_failure_that_is_not_ours_is_tried_again_and_ours_is_not(
     with pytest.raises(TrainError, match="the same command goes on"):
         run_on_workers(lambda _job, _workers: None, None, once, UPath(tmp_path), "failing")
     assert outcomes == [OURS]
+
+
+@pytest.mark.parametrize(
+    ("failure", "named"),
+    [
+        pytest.param(OSError(errno.ENOSPC, NO_ROOM), "{run}", id="of a write, which knows no file"),
+        pytest.param(OSError(errno.EDQUOT, "quota", "/data/run/bundle"), "/data/run/bundle", id="of a known file"),
+        pytest.param(wrapped(OSError(errno.ENOSPC, NO_ROOM)), "{run}", id="behind another error"),
+        pytest.param(RuntimeError(f"I/O error: {NO_ROOM} (os error 28)"), "{run}", id="in the words of a library"),
+    ],
+)
+@pytest.mark.parametrize("by_ray", [False, True], ids=["in the worker", "in Ray's controller"])
+def test_a_full_disk_is_one_line_and_not_tried_again(
+    failure: Exception, named: str, by_ray: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def fail(*_: object) -> None:
+        calls.append("once")
+        raise ray.train.ControllerError(failure) if by_ray else failure
+
+    if by_ray:
+        monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fail)
+    with pytest.raises(TrainError) as caught:
+        run_on_workers(fail, None, HERE, UPath(tmp_path / "run" / "checkpoints"), "full")
+    place = named.format(run=tmp_path / "run")
+    assert str(caught.value) == f"{place}: the disk or a quota is full; make room, then{AGAIN[1:]}"
+    assert calls == ["once"]
+
+
+def test_the_full_disk_of_a_run_in_an_object_store_is_that_of_temporary_files(tmp_path: Path) -> None:
+    def fail(_job: None, _workers: Workers) -> None:
+        raise OSError(errno.ENOSPC, NO_ROOM)
+
+    # Ray notes nothing about workers in this process
+    with pytest.raises(TrainError, match=f"^{tempfile.gettempdir()}: the disk or a quota is full"):
+        run_on_workers(fail, None, HERE, UPath("memory://bucket/run/checkpoints"), "full")
+
+
+BY_RAY = ray.exceptions.OutOfMemoryError(
+    "2 worker(s) were killed due to the node running low on memory. OOM kill reason: …\nRefer to the documentation …"
+)
+LOST = RuntimeError("connection closed by peer")
+ENDED = "Ray ended a worker because its machine ran out of memory; take less than 16"
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        pytest.param({0: BY_RAY}, ENDED, id="ended by Ray"),
+        pytest.param({0: LOST, 1: BY_RAY}, ENDED, id="ended by Ray, which the first worker lost"),
+        pytest.param({0: WorkerHealthCheckFailedError("failed", failure=BY_RAY)}, ENDED, id="ended by Ray, wrapped"),
+        pytest.param({0: RuntimeError(str(BY_RAY))}, ENDED, id="ended by Ray, in its words"),
+        pytest.param({0: MemoryError()}, "a worker ran out of memory; take less than 16", id="of the worker itself"),
+    ],
+)
+def test_a_lack_of_memory_is_not_tried_again_and_says_what_to_change(
+    failures: dict[int, Exception], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[Exception] = [LOST, ray.train.WorkerGroupError("traceback", failures)]
+
+    def fit(_trainer: Any) -> None:
+        raise outcomes.pop()
+
+    def less(job: int) -> str:
+        return f"take less than {job}"
+
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fit)
+    with pytest.raises(OutOfMemory) as caught:
+        run_on_workers(lambda _job, _workers: None, 16, HERE, UPath(tmp_path), "large", less_memory=less)
+    assert str(caught.value) == expected
+    assert outcomes == [LOST]
+
+
+def test_a_worker_in_this_process_without_memory_says_what_to_change(tmp_path: Path) -> None:
+    def fail(_job: None, _workers: Workers) -> None:
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory, match=r"^a worker ran out of memory; run fewer workers on a machine$"):
+        run_on_workers(fail, None, HERE, UPath(tmp_path), "large")
 
 
 def test_elastic_workers_are_a_pair() -> None:

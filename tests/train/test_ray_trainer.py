@@ -1,6 +1,8 @@
 """Training and evaluation as Ray's workers do them: in this process, in one worker, in two."""
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import ray
+import ray.exceptions
 import torch
 from tiny_training import SIZE, scenes, tiny_bundle, tiny_network, training, without_batch_norm
 from upath import UPath
@@ -20,7 +23,7 @@ from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import weights_bytes
 from yolo_dist.data.shards import ShardSet, open_split
-from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.errors import NonFiniteLoss, OutOfMemory, TrainError
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.train import ray_trainer
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
@@ -159,6 +162,56 @@ def test_errors_in_this_process_are_themselves(place: Place) -> None:
     with pytest.raises(NonFiniteLoss, match="epoch 1, step 1"):
         place.train("out", workers=0)
     assert not (place.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param("train.tracking.metrics_file.publish", id="metrics"),
+        pytest.param("train.batch_size.publish", id="the batch size"),
+        pytest.param("evaluate.samples._draw_samples", id="pictures"),
+        pytest.param("bundle.Bundle.write", id="the bundle"),
+    ],
+)
+def test_a_disk_that_is_full_when_a_stage_writes_is_one_line(
+    place: Place, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(f"yolo_dist.{write}", full)
+    with pytest.raises(TrainError, match=f"^{place.folder}: the disk or a quota is full; make room, then the same"):
+        place.train("out", workers=0, epochs=1, batch_size="auto")
+
+
+def without_memory(*_: object) -> None:
+    raise ray.train.WorkerGroupError("traceback", {0: ray.exceptions.OutOfMemoryError("killed")})
+
+
+EVALUATING = "run fewer workers on a machine or set evaluation.batch_size: 1"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "noted", "batch"),
+    [
+        pytest.param(8, None, "set batch_size: 4", id="half of a number"),
+        pytest.param("auto", "4", "set batch_size: 2", id="half of what auto came to"),
+        pytest.param("auto", None, "take a smaller image_size", id="before auto came to a number"),
+        pytest.param(1, None, "take a smaller image_size", id="one image"),
+    ],
+)
+def test_a_worker_that_ray_ended_for_want_of_memory_names_smaller_batches(
+    place: Place, batch_size: int | str, noted: str | None, batch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", without_memory)
+    if noted is not None:
+        (place.folder / "out").mkdir()
+        (place.folder / "out" / "batch_size.json").write_text(noted)
+    expected = f"ran out of memory; {batch} to begin anew; to go on from the last checkpoint {EVALUATING}$"
+    with pytest.raises(OutOfMemory, match=expected):
+        place.train("out", workers=0, batch_size=batch_size)
+    with pytest.raises(OutOfMemory, match=f"ran out of memory; {EVALUATING}$"):
+        evaluate_on_workers(place.evaluation("out"), ClusterConfig(workers=0), place.checkpoints, "out")
 
 
 def test_a_stage_whose_weights_became_useless_is_no_result(place: Place) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.shards import ShardSet
+from yolo_dist.errors import OutOfMemory
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
 from yolo_dist.train.workers import Workers
@@ -30,6 +31,10 @@ def differing(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
     return [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
 
 
+def allocator_that_fails(*_: object) -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+
 def test_statistics_are_means_and_variances_over_the_images() -> None:
     network = tiny_network()
     with settled_statistics(network, [images()], Workers(), kept=True):
@@ -46,6 +51,20 @@ def test_settled_statistics_are_taken_back() -> None:
     with settled_statistics(network, [images()], Workers()):
         assert all("running" in name or "tracked" in name for name in differing(before, state(network)))
         assert differing(before, state(network))
+    assert [name for name in differing(before, state(network)) if "tracked" not in name] == []
+
+
+def test_statistics_that_do_not_fit_into_memory_say_what_to_do() -> None:
+    network = tiny_network()
+    before = state(network)
+    without_memory = network.register_forward_pre_hook(allocator_that_fails)
+    expected = (
+        "^worker 1 ran out of memory measuring batch-norm statistics; run fewer workers on a machine, or set "
+        "statistics_images below 8, "
+    )
+    with pytest.raises(OutOfMemory, match=expected), settled_statistics(network, [images()], Workers(1, 2)):
+        pass
+    without_memory.remove()
     assert [name for name in differing(before, state(network)) if "tracked" not in name] == []
 
 

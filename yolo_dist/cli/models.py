@@ -119,6 +119,7 @@ def evaluate(
         found.image_size,
         config,
         max_detections=detections_that_count(dataset, images.manifest.dataset),
+        tell=lambda line: typer.echo(line, err=True),
     )
     assert evaluation is not None
     _show_metrics(evaluation.metrics, as_json)

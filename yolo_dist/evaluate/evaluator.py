@@ -11,11 +11,12 @@ from yolo_dist.config import Config
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import evaluation_batches
 from yolo_dist.data.mixture import Images, Mixture
-from yolo_dist.errors import ConfigError
+from yolo_dist.errors import ConfigError, OutOfMemory
 from yolo_dist.evaluate.by_source import source_metrics
 from yolo_dist.evaluate.inference import Predict, Thresholds, find_objects, inference
 from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
 from yolo_dist.evaluate.nms import Detections
+from yolo_dist.shortage import is_lack_of_memory
 
 KEPT_AN_IMAGE = 300
 """Kept by suppression over all classes; the protocol counts its own number of each class."""
@@ -25,6 +26,9 @@ Found = tuple[int, Detections]
 
 Gather = Callable[[list[Any]], list[list[Any]]]
 """One worker's list to the lists of all workers, in the order of ranks."""
+
+Tell = Callable[[str], None]
+"""One line to the person who watches."""
 
 
 class EvaluationConfig(Config):
@@ -39,7 +43,7 @@ class EvaluationConfig(Config):
     multi_label: bool = True
     """Whether one box may be a detection of several classes."""
     batch_size: int = Field(default=16, ge=1)
-    """Images a batch on each worker."""
+    """Images a batch on each worker; fewer where they do not fit into memory."""
     augment: bool | None = None
     """Whether each image is looked at in four views, mirrored and in other sizes; off by default."""
 
@@ -65,13 +69,15 @@ def evaluate(
     autocast: torch.dtype | None = None,
     threads: int = 1,
     max_detections: int = 100,
+    tell: Tell | None = None,
 ) -> Evaluation | None:
     """Evaluate a network by the COCO protocol.
 
     On an image whose source does not label a class, detections of that class are left out: they are neither right nor
     wrong, and a class is measured on the images of those sources that label it.
 
-    The batches are fixed and dealt out to the workers, so that the result does not depend on their number.
+    The batches are fixed and dealt out to the workers, so that the result does not depend on their number. A worker
+    whose memory does not hold one looks at it in parts: the same result but for rounding.
 
     Args:
         network: on `device`; its mode is restored. Or what computes boxes in its place, such as an exported file.
@@ -85,12 +91,14 @@ def evaluate(
         autocast: precision of the network, None for float32.
         threads: that decode images ahead of the network.
         max_detections: the dataset's number of detections an image and class, unless `config` has one.
+        tell: hears of batches that do not fit into memory.
 
     Returns:
         The evaluation on rank 0, None on all others.
 
     Raises:
         ConfigError: an exported file shall look at images of several sizes.
+        OutOfMemory: not even one image fits.
     """
     if world_size > 1 and gather is None:
         raise ValueError(f"{world_size} workers need a gather")
@@ -109,6 +117,7 @@ def evaluate(
         autocast=autocast,
         threads=threads,
         kept=max(KEPT_AN_IMAGE, limit),
+        tell=tell,
     )
     shares = gather(own) if gather else [own]
     if rank != 0:
@@ -135,17 +144,43 @@ def predict(
     autocast: torch.dtype | None = None,
     threads: int = 1,
     kept: int = KEPT_AN_IMAGE,
+    tell: Tell | None = None,
 ) -> list[Found]:
     """One worker's share of an evaluation: detections in pixels of the original images; see `evaluate`."""
     thresholds = Thresholds(config.confidence, config.nms_iou, kept, config.multi_label)
     found: list[Found] = []
+    fitting = config.batch_size
     with inference(network):
         for batch in evaluation_batches(shards, image_size, config.batch_size, rank, world_size, threads):
-            images, known = batch.images.to(device), None if batch.known is None else batch.known.to(device)
-            augmented = bool(config.augment)
-            objects = find_objects(network, images, batch.letterboxes, thresholds, autocast, known, augmented)
-            found += zip(batch.samples.tolist(), objects, strict=True)
+            start = 0
+            while start < len(batch):
+                part = slice(start, min(start + fitting, len(batch)))
+                known = None if batch.known is None else batch.known[part].to(device)
+                boxes, augmented = batch.letterboxes[part], bool(config.augment)
+                try:
+                    images = batch.images[part].to(device)
+                    objects = find_objects(network, images, boxes, thresholds, autocast, known, augmented)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_lack_of_memory(error):
+                        raise
+                    fitting = _fewer(part.stop - start, rank, image_size, tell)
+                else:
+                    found += zip(batch.samples[part].tolist(), objects, strict=True)
+                    start = part.stop
     return found
+
+
+def _fewer(images: int, rank: int, image_size: tuple[int, int], tell: Tell | None) -> int:
+    """Half as many images at a time."""
+    if images == 1:
+        width, height = image_size
+        raise OutOfMemory(
+            f"worker {rank} ran out of memory with one image of {width}×{height} to evaluate; take a smaller "
+            "image_size, or run fewer workers on a machine"
+        )
+    if tell is not None:
+        tell(f"worker {rank} has no memory to evaluate {images} images at a time, going on with {images // 2}")
+    return images // 2
 
 
 def ground_truth(shards: Images) -> list[GroundTruth]:

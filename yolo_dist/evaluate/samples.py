@@ -36,4 +36,6 @@ def _draw_samples(evaluation: Evaluation, shards: Images, folder: Path) -> None:
             shards.classes,
             detections.scores[shown],
         )
-        cv2.imwrite(str(folder / f"{number:03d}.jpg"), cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
+        pixels = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+        # not by cv2.imwrite, which is silent about a full disk
+        (folder / f"{number:03d}.jpg").write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())

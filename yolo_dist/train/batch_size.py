@@ -21,6 +21,7 @@ from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import OutOfMemory
 from yolo_dist.freed_memory import return_freed_memory
+from yolo_dist.shortage import is_lack_of_memory
 from yolo_dist.storage import publish
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loss import DetectionLoss
@@ -36,7 +37,6 @@ OVER_SAVED = 1.5
 float32 and 1.25 in bfloat16, as its process grew from 2 to 8 images."""
 WEIGHTS = 4
 """Times that a training holds weights on a CPU: the average, gradients, momentum, and what a message packs together."""
-MESSAGES = ("can't allocate memory", "not enough memory", "CUDA out of memory", "ALLOC_FAILED")
 
 StepBytes = Callable[[int], int]
 """Takes one step with so many images, and gives the bytes that it needed at its peak."""
@@ -130,13 +130,6 @@ def _bytes_or_none(step_bytes: StepBytes, images: int) -> int | None:
         if not is_lack_of_memory(error):
             raise
         return None
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an allocator, of Python, of torch, on a CPU or a GPU, could not give what was asked for."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
 
 
 class TrialStep:

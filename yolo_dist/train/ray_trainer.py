@@ -19,8 +19,8 @@ from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import save_evaluation
 from yolo_dist.storage import location
-from yolo_dist.train.batch_size import lack_of_memory_explained, settle_batch_size
-from yolo_dist.train.cluster import ClusterConfig, run_on_workers
+from yolo_dist.train.batch_size import lack_of_memory_explained, noted_batch_size, settle_batch_size
+from yolo_dist.train.cluster import FEWER_WORKERS, ClusterConfig, run_on_workers
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.distilled import Teacher, teacher_of
 from yolo_dist.train.failed_batch import failed_batch_saved
@@ -95,15 +95,27 @@ def train_on_workers(job: TrainJob, cluster: ClusterConfig) -> None:
     Raises:
         Interrupted: by SIGINT or SIGTERM; the state is kept.
         NonFiniteLoss: a loss is no number; its batch lies in `failures/` beside the job's metrics.
+        OutOfMemory: a worker or its machine had too little; names smaller batches.
         TrainError: why else a worker failed.
     """
     folder = location(job.checkpoints)
-    run_on_workers(_train, job, cluster, folder.parent, folder.name, stoppable=True)
+    run_on_workers(_train, job, cluster, folder.parent, folder.name, stoppable=True, less_memory=_smaller_batches)
 
 
 def evaluate_on_workers(job: EvaluateJob, cluster: ClusterConfig, checkpoints: UPath, name: str) -> None:
     """Evaluate on Ray workers; `evaluation/` lies at the job's output afterwards."""
-    run_on_workers(_evaluate, job, cluster, checkpoints, name)
+    run_on_workers(_evaluate, job, cluster, checkpoints, name, less_memory=_smaller_evaluation)
+
+
+def _smaller_batches(job: TrainJob) -> str:
+    images = noted_batch_size(location(job.start.output)) or job.config.batch_size
+    batch = f"set batch_size: {images // 2}" if isinstance(images, int) and images > 1 else "take a smaller image_size"
+    return f"{batch} to begin anew; to go on from the last checkpoint {_smaller_evaluation(job.start)}"
+
+
+def _smaller_evaluation(job: EvaluateJob) -> str:
+    images = job.config.batch_size
+    return f"{FEWER_WORKERS} or set evaluation.batch_size: {images // 2}" if images > 1 else FEWER_WORKERS
 
 
 def _train(job: TrainJob, workers: Workers) -> None:
@@ -217,6 +229,7 @@ def _by_all(
         autocast=autocast,
         threads=job.threads,
         max_detections=job.max_detections,
+        tell=say,
     )
 
 

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from yolo_dist.compress.pruning.reestimation import batch_norms, reestimate_batchnorm
 from yolo_dist.darknet.network import Network
+from yolo_dist.data.loader import FEW
+from yolo_dist.errors import OutOfMemory
+from yolo_dist.shortage import is_lack_of_memory
 from yolo_dist.train.workers import Workers
 
 
@@ -62,9 +65,20 @@ def settled_statistics(
         workers: have the same statistics, whatever their processors are.
         kept: whether they stay; by default training goes on afterwards as if nothing had been measured.
         frozen: layers that keep the statistics they have.
+
+    Raises:
+        OutOfMemory: a batch does not fit into memory; it is not taken in parts, for its statistics are not theirs.
     """
     statistics = statistics_of(network, frozen)
     with _put_back([] if kept else statistics):
-        reestimate_batchnorm(network, (images.to(workers.device) for images in batches), frozen)
+        try:
+            reestimate_batchnorm(network, (images.to(workers.device) for images in batches), frozen)
+        except (RuntimeError, MemoryError) as error:
+            if not is_lack_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"worker {workers.rank} ran out of memory measuring batch-norm statistics; run fewer workers on a "
+                f"machine, or set statistics_images below {FEW}, which is how many are looked at together"
+            ) from error
         workers.average_(statistics)
         yield
