@@ -36,6 +36,7 @@ def test_an_epoch_arrives_with_every_number_and_the_histogram(tmp_path: Path) ->
     first, second = history(tmp_path)
     assert (first["loss/box"], first["loss/objectness"], first["loss/class"], first["loss/total"]) == (1, 2, 0.5, 3.5)
     assert (first["learning_rate"], first["_step"], second["_step"]) == (0.01, 1, 2)
+    assert (first["learning_rates/biases"], first["learning_rates/weights"]) == (0.04, 0.01)
     assert (second["map50"], second["per_class/cat/map50"], second["gauge/prunable"]) == (0.5, 0.4, 0.25)
     assert second["gauge/histogram/_type"] == "histogram"
     assert second["gauge/histogram/values"] == GAUGE["histogram"]["counts"]
