@@ -1,6 +1,7 @@
 """Weights & Biases: the real client, without a network, and what it wrote read back."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import wandb
 from tracked import GAUGE, epoch, outcome, tracked
-from wandb_log import artifacts, history, runs, summary
+from wandb_log import artifacts, configurations, history, runs, summary
 
 from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, WandbConfig, read_metrics, track_outcome
 from yolo_dist.train.tracking import weights_and_biases as module
@@ -44,12 +45,16 @@ def test_an_epoch_arrives_with_every_number_and_the_histogram(tmp_path: Path) ->
 
 
 def test_a_run_is_known_by_project_group_kind_and_configuration(tmp_path: Path) -> None:
-    track(
-        tracked(tmp_path, "small", kind="prune", run_identity="a1", settings={"optimizer": {"momentum": 0.9}}), OFFLINE
-    )
+    told: dict[str, Any] = {"settings": {"optimizer": {"momentum": 0.9}}, "recipe": {"image_size": [416, 416]}}
+    track(tracked(tmp_path, "small", kind="prune", run_identity="a1", **told), OFFLINE)
     (run,) = runs(tmp_path)
     assert (run.project, run.run_group, run.job_type, run.display_name) == ("tests", "run-a1", "prune", "run/small")
-    assert {item.key: json.loads(item.value_json) for item in run.config.update}["optimizer"] == {"momentum": 0.9}
+    (configuration,) = configurations(tmp_path)
+    assert configuration == {
+        "optimizer": {"momentum": 0.9},
+        "stage": {"id": "small", "kind": "prune"},
+        "recipe": {"image_size": [416, 416]},
+    }
 
 
 def test_a_stage_that_goes_on_and_its_outcome_are_one_run(tmp_path: Path) -> None:
@@ -155,6 +160,18 @@ def test_the_key_is_in_nothing_that_is_written(tmp_path: Path, monkeypatch: pyte
     track_outcome(tracked(tmp_path), OFFLINE, outcome(tmp_path / "stage"))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 5
+    assert [path for path in written if KEY.encode() in path.read_bytes()] == []
+
+
+def test_credentials_of_urls_are_in_nothing_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"s3://user:{KEY}@bucket/bccd"
+    monkeypatch.setattr(sys, "argv", ["yolo-dist", "run", "recipe.yaml", f"shards={url}"])
+    stage = tracked(tmp_path, recipe={"shards": url}, settings={"distillation": {"teacher": url}})
+    both = OFFLINE.model_copy(update={"tensorboard": True})
+    track(stage, both, epoch(1))
+    track_outcome(stage, both, replace(outcome(tmp_path / "stage"), url=url))
+    assert {one["recipe"]["shards"] for one in configurations(tmp_path)} == {"s3://bucket/bccd"}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []
 
 

@@ -8,7 +8,7 @@ import wandb
 from yolo_dist.object_store import is_remote
 from yolo_dist.train.tracking.config import WandbConfig
 from yolo_dist.train.tracking.progress import say
-from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of
+from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of, without_credentials
 
 START_SECONDS = 15.0
 """How long a server may take to answer before a stage goes on offline."""
@@ -45,9 +45,8 @@ class WandbRun:
             self.run.log({"validation": images}, step=after_the_last_epoch)
         if not outcome.files:
             return
-        artifact = wandb.Artifact(
-            f"{self.stage.run}-{self.stage.stage}", type="model", metadata={"url": outcome.url, **outcome.numbers}
-        )
+        metadata = {"url": without_credentials(outcome.url), **outcome.numbers}
+        artifact = wandb.Artifact(f"{self.stage.run}-{self.stage.stage}", type="model", metadata=metadata)
         for path in outcome.files:
             # the client copies what may be gone before it is uploaded, which may be days later
             artifact.add_file(str(path), policy="immutable" if outcome.lasting else "mutable", skip_cache=True)
@@ -80,12 +79,13 @@ class WandbRun:
             group=self.stage.group,
             job_type=self.stage.kind,
             resume="allow",
-            config=self.stage.settings,
+            config=self.stage.configuration,
             settings=wandb.Settings(
                 silent=True,
                 console="off",
                 disable_git=True,  # differences of a user's repository are not ours to send
                 disable_code=True,
+                x_disable_meta=True,  # the command line may hold what the configuration must not
                 init_timeout=START_SECONDS,
                 finish_timeout=FINISH_SECONDS,
             ),
