@@ -3,26 +3,25 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import wandb
 from tracked import GAUGE, epoch, outcome, tracked
-from wandb_log import artifacts, configurations, history, runs, summary
+from wandb_log import artifacts, configurations, history, read_records, runs, summary
+from wandb_server import KEY, WandbServer, wandb_server
 
 from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, WandbConfig, read_metrics, track_outcome
 from yolo_dist.train.tracking import weights_and_biases as module
 
 pytestmark = pytest.mark.usefixtures("wandb_home")
 
-KEY = "5ec2e7" * 7
 OFFLINE = TrackingConfig(wandb=WandbConfig(project="tests", mode="offline"))
 ONLINE = TrackingConfig(wandb=WandbConfig(project="tests", mode="online"))
+Use = Callable[[WandbServer], None]
 
 
 def track(stage: TrackedStage, config: TrackingConfig, *lines: dict[str, Any]) -> None:
@@ -114,37 +113,39 @@ def test_without_a_key_an_online_run_is_an_offline_one_and_says_so(
 
 
 @pytest.fixture
-def refusing_server() -> Iterator[str]:
-    """A server on this machine that wants nobody's key; its URL."""
+def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[WandbServer], None]:
+    """Makes a server that of the client, which has a key for it and little patience."""
 
-    class Refuse(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(401)
-            self.end_headers()
+    def use(server: WandbServer) -> None:
+        monkeypatch.setattr(module, "START_SECONDS", 1.0)
+        monkeypatch.setattr(module, "FINISH_SECONDS", 1.0)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    return use
 
 
-@pytest.mark.parametrize("server", ["unreachable", "refusing"])
+def test_an_online_run_arrives_at_its_server(tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    with wandb_server() as server:
+        use(server)
+        monkeypatch.setattr(module, "START_SECONDS", 30.0)
+        monkeypatch.setattr(module, "FINISH_SECONDS", 30.0)
+        track(tracked(tmp_path), ONLINE, epoch(1), epoch(2))
+    assert [(row["_step"], row["learning_rate"]) for row in server.history] == [(1, 0.01), (2, 0.01)]
+    assert server.configuration["epochs"] == 20
+
+
+@pytest.mark.parametrize("manner", ["gone", "refusing", "silent"])
 def test_without_a_server_that_takes_it_an_online_run_is_an_offline_one(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    refusing_server: str,
-    server: str,
+    tmp_path: Path, use: Use, capfd: pytest.CaptureFixture[str], manner: Any
 ) -> None:
-    monkeypatch.setattr(module, "START_SECONDS", 1.0)
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_BASE_URL", refusing_server if server == "refusing" else "http://127.0.0.1:9")
-    started = time.monotonic()
-    track(tracked(tmp_path), ONLINE, epoch(1))
-    assert time.monotonic() - started < 20
+    with wandb_server("taking" if manner == "gone" else manner) as server:
+        use(server)
+        if manner == "gone":
+            server.go_away()
+        started = time.monotonic()
+        track(tracked(tmp_path), ONLINE, epoch(1))
+        assert time.monotonic() - started < 20
     assert [row["learning_rate"] for row in history(tmp_path)] == [0.01]
     printed = capfd.readouterr()
     first, second = printed.out.splitlines()
@@ -152,6 +153,45 @@ def test_without_a_server_that_takes_it_an_online_run_is_an_offline_one(
     assert second.startswith("base  epoch 1/20")
     assert KEY not in printed.out + printed.err
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+def test_a_server_that_failed_is_left_alone_for_a_while(
+    tmp_path: Path, use: Use, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wandb_server("refusing") as server:
+        use(server)
+        track(tracked(tmp_path), ONLINE, epoch(1))
+        asked = len(server.requests)
+        track_outcome(tracked(tmp_path), ONLINE, outcome(tmp_path / "stage"))
+        assert 0 < asked == len(server.requests)
+        first, _, second = capsys.readouterr().out.splitlines()
+        assert second == first.replace("; `wandb", ", a short while ago; `wandb")
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+        track_outcome(tracked(tmp_path), ONLINE, outcome(tmp_path / "stage"))
+        assert asked < len(server.requests)
+
+
+def test_a_server_that_goes_away_in_the_middle_stops_nothing_and_is_left_alone(
+    tmp_path: Path, use: Use, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wandb_server() as server:
+        use(server)
+        monkeypatch.setattr(module, "START_SECONDS", 30.0)
+        with Tracker(tracked(tmp_path), ONLINE) as tracker:
+            tracker.log(epoch(1))
+            server.go_away()
+            tracker.log(epoch(2))
+        track_outcome(tracked(tmp_path), ONLINE, outcome(tmp_path / "stage"))
+    assert [line["epoch"] for line in read_metrics(tracker.stage.metrics)] == [1, 2]
+    (online,) = tmp_path.glob("wandb/run-*/*.wandb")
+    assert [record.history.step.num for record in read_records(online) if record.HasField("history")] == [1, 2]
+    assert len(artifacts(tmp_path)) == 1
+    reason = "its server did not take everything within 1 s"
+    said = [line for line in capfd.readouterr().out.splitlines() if "Weights & Biases" in line]
+    assert said == [
+        f"base: Weights & Biases: {reason}; `wandb sync` uploads the rest later",
+        f"base: Weights & Biases goes on offline: {reason}, a short while ago; `wandb sync` uploads it later",
+    ]
 
 
 def test_the_key_is_in_nothing_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
