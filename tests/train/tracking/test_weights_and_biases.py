@@ -133,6 +133,7 @@ def test_an_online_run_arrives_at_its_server(tmp_path: Path, use: Use, monkeypat
         track(tracked(tmp_path), ONLINE, epoch(1), epoch(2))
     assert [(row["_step"], row["learning_rate"]) for row in server.history] == [(1, 0.01), (2, 0.01)]
     assert server.configuration["epochs"] == 20
+    assert [path for path in server.requests if "otel" in path] == []  # nor what the client tells about itself
 
 
 @pytest.mark.parametrize("manner", ["gone", "refusing", "silent"])

@@ -1,6 +1,7 @@
 """A stage as a run of Weights & Biases, through its own client; imported only where it is used."""
 
 import math
+import os
 import time
 from typing import Any, Literal
 
@@ -31,6 +32,8 @@ class WandbRun:
     def __init__(self, stage: TrackedStage, config: WandbConfig) -> None:
         self.stage = stage
         self.config = config
+        # the client's reports about itself: half a second of imports in the first epoch, and a thread that sends them
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self.server = wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url
         self.run = self._online() if config.mode == "online" else self._start("offline")
 
