@@ -118,7 +118,6 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[WandbServer], None]:
 
     def use(server: WandbServer) -> None:
         monkeypatch.setattr(module, "START_SECONDS", 1.0)
-        monkeypatch.setattr(module, "FINISH_SECONDS", 1.0)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
 
@@ -129,7 +128,6 @@ def test_an_online_run_arrives_at_its_server(tmp_path: Path, use: Use, monkeypat
     with wandb_server() as server:
         use(server)
         monkeypatch.setattr(module, "START_SECONDS", 30.0)
-        monkeypatch.setattr(module, "FINISH_SECONDS", 30.0)
         track(tracked(tmp_path), ONLINE, epoch(1), epoch(2))
     assert [(row["_step"], row["learning_rate"]) for row in server.history] == [(1, 0.01), (2, 0.01)]
     assert server.configuration["epochs"] == 20
@@ -178,10 +176,12 @@ def test_a_server_that_goes_away_in_the_middle_stops_nothing_and_is_left_alone(
     with wandb_server() as server:
         use(server)
         monkeypatch.setattr(module, "START_SECONDS", 30.0)
+        monkeypatch.setattr(module, "FINISH_SECONDS", 1.0)
         with Tracker(tracked(tmp_path), ONLINE) as tracker:
             tracker.log(epoch(1))
             server.go_away()
             tracker.log(epoch(2))
+        monkeypatch.setattr(module, "FINISH_SECONDS", 60.0)
         track_outcome(tracked(tmp_path), ONLINE, outcome(tmp_path / "stage"))
     assert [line["epoch"] for line in read_metrics(tracker.stage.metrics)] == [1, 2]
     (online,) = tmp_path.glob("wandb/run-*/*.wandb")
