@@ -9,7 +9,7 @@ from tiny_runs import prepare, recipe, stage_file
 from upath import UPath
 
 from yolo_dist.pipeline import run
-from yolo_dist.stage_tracking import run_identity
+from yolo_dist.stage_tracking import run_identity, shown_of
 from yolo_dist.train.tracking import TrackingConfig, WandbConfig
 
 KEY = "5ec2e7" * 7
@@ -62,6 +62,31 @@ def test_every_stage_leaves_its_files_as_an_artifact(tracked: Path) -> None:
         "tiny-coarse": bundle | {"quantization.safetensors"},
         "tiny-file": {"model.onnx", "export.json"},
     }
+
+
+def test_every_stage_tells_what_its_run_is_about(tracked: Path) -> None:
+    told = wandb_log.configurations(runs_of(tracked))
+    assert [one["stage"] for one in told] == [
+        {"id": "base", "kind": "train"},
+        {"id": "base", "kind": "train"},
+        {"id": "small", "kind": "prune"},
+        {"id": "coarse", "kind": "quantize"},
+        {"id": "file", "kind": "export"},
+    ]
+    (recipe_told,) = {json.dumps(one["recipe"], sort_keys=True): one["recipe"] for one in told}.values()
+    assert recipe_told["dataset"] == str(tracked / "tiny.yaml")
+    assert recipe_told["shards"] == str(tracked / "shards")
+    assert recipe_told["model"]["cfg"] == str(tracked / "tiny.cfg")
+    assert recipe_told["classes"] == ["circle", "square", "triangle"]
+    assert (recipe_told["name"], recipe_told["image_size"], recipe_told["seed"]) == ("tiny", [64, 64], 0)
+    assert recipe_told["cluster"]["workers"] == 0
+    assert "batch_size" in recipe_told["evaluation"]
+
+
+def test_how_a_store_is_reached_is_told_to_no_tracker(tmp_path: Path) -> None:
+    store = {"endpoint": f"https://user:{KEY}@store"}
+    told = shown_of(recipe(tmp_path, storage="s3://bucket/runs", object_store=store))
+    assert told.keys() & {"stages", "storage", "object_store", "tracking"} == set()
 
 
 def test_numbers_of_a_stage_are_those_of_its_files(tracked: Path) -> None:

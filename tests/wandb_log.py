@@ -40,6 +40,12 @@ def runs(folder: Path) -> list[Any]:
     return [record.run for record in records(folder) if record.HasField("run")]
 
 
+def configurations(folder: Path) -> list[dict[str, Any]]:
+    """The configuration with which each run introduces itself, without the client's own part."""
+    found = [{item.key: json.loads(item.value_json) for item in run.config.update} for run in runs(folder)]
+    return [{key: value for key, value in one.items() if key != "_wandb"} for one in found]
+
+
 def artifacts(folder: Path) -> list[Any]:
     """The artifacts that were logged."""
     return [record.artifact for record in records(folder) if record.HasField("artifact")]

@@ -26,7 +26,7 @@ from yolo_dist.lease import Lease, hold
 from yolo_dist.model import build_model
 from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage, teacher_named_by
 from yolo_dist.report import build_report
-from yolo_dist.stage_tracking import run_identity, track_stage
+from yolo_dist.stage_tracking import run_identity, shown_of, track_stage
 from yolo_dist.stages import (
     StageContext,
     collect,
@@ -182,6 +182,7 @@ def _do_stage(
         tracking=recipe.tracking,
         teacher=teacher,
         run_identity=run_identity(folder, recipe.tracking),
+        recipe=shown_of(recipe, inputs.card.classes),
     )
     match stage:
         case TrainStage():

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,10 +14,16 @@ from yolo_dist.evaluate.samples import METRICS_FILE, SAMPLES_FOLDER
 from yolo_dist.export.runtime import MODEL_FILE
 from yolo_dist.export.write import EXPORT_FILE
 from yolo_dist.object_store import is_remote
+from yolo_dist.recipe import Recipe
 from yolo_dist.stages import PROOF_FILE, StageContext
 from yolo_dist.storage import local_copy, publish
 from yolo_dist.train.tracking import Outcome, TrackedStage, TrackingConfig, numbers_of, say, track_outcome
 
+SHOWN_OF_RECIPE = {
+    *("name", "dataset", "shards", "train_split", "validation_split", "model", "image_size", "seed"),
+    *("evaluation", "cluster"),
+}
+"""What trackers are told; where a run is kept and how its store is reached is not theirs to know."""
 IDENTITY_FILE = "tracking.json"
 RECORDS = (RECORD_FILE, CFG_FILE, EXPORT_FILE)
 MODEL_FILES = (*RECORDS, WEIGHTS_FILE, QUANTIZATION_FILE, MODEL_FILE)
@@ -37,6 +43,12 @@ def run_identity(folder: UPath, config: TrackingConfig) -> str:
         return identity
 
 
+def shown_of(recipe: Recipe, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What trackers are told of a run: its recipe without the stages, and the classes of its dataset."""
+    shown = recipe.model_dump(mode="json", exclude_none=True, include=SHOWN_OF_RECIPE)
+    return shown | ({"classes": list(classes)} if classes else {})
+
+
 def track_stage(
     context: StageContext, kind: str, settings: dict[str, Any], result: Mapping[str, Any], published: UPath
 ) -> None:
@@ -52,7 +64,14 @@ def track_stage(
     if not (context.tracking.uses_wandb or context.tracking.tensorboard):
         return
     stage = TrackedStage(
-        context.metrics, context.run, context.stage, kind, context.run_identity, context.name, settings
+        context.metrics,
+        context.run,
+        context.stage,
+        kind,
+        context.run_identity,
+        context.name,
+        settings,
+        context.recipe,
     )
     try:
         with _outcome(context, result, published) as outcome:

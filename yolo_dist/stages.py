@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from upath import UPath
@@ -61,6 +61,7 @@ class StageContext:
         max_detections: detections an image, as the dataset's protocol has it.
         teacher: URL of the bundle that teaches a distilled stage.
         run_identity: tells trackers this run from others of its name.
+        recipe: what trackers are told of the run's recipe.
     """
 
     run: str
@@ -78,6 +79,7 @@ class StageContext:
     tracking: TrackingConfig
     teacher: UPath | None = None
     run_identity: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def evaluate_job(self, model: UPath) -> EvaluateJob:
         """Evaluate `model` on the validation split into this stage's output."""
@@ -103,6 +105,7 @@ def train_stage(context: StageContext, config: TrainConfig) -> None:
         stage=context.stage,
         run_identity=context.run_identity,
         stage_identity=context.name,
+        recipe=context.recipe,
         tracking=context.tracking,
         teacher=None if context.teacher is None else str(context.teacher),
     )

@@ -69,6 +69,16 @@ def test_an_epoch_is_summed_up(shards: ShardSet) -> None:
     assert trainer.epoch == 1
 
 
+def test_an_epoch_tells_the_rate_of_every_parameter_group(shards: ShardSet) -> None:
+    warm_up = {"warmup_steps": 6, "warmup_share": 1}
+    trainer = Trainer(tiny_network(), shards, training(epochs=3, optimizer=warm_up), SIZE)
+    rates = [trainer.run_epoch().learning_rates for _ in range(3)]
+    schedule, last_steps = trainer.schedule, (1, 3, 5)
+    assert [own["weights"] for own in rates] == [own["scales"] for own in rates] == [*map(schedule.rate, last_steps)]
+    assert [own["biases"] for own in rates] == [*map(schedule.bias_rate, last_steps)]
+    assert rates[0]["biases"] > 2 * rates[0]["weights"]
+
+
 def test_the_first_loss_is_that_of_the_untrained_network(shards: ShardSet) -> None:
     """One batch of everything: what the epoch reports is what the loss says about the network before it moved."""
     network = without_batch_norm()

@@ -103,8 +103,8 @@ def test_without_workers_a_stage_is_trained_in_this_process(place: Place, capsys
     assert {line["stage"] for line in lines} == {"base"}
     for line in lines:
         assert set(line) - {"map", "map50", "per_class"} == {
-            *("stage", "epoch", "epochs", "step", "loss", "learning_rate", "images_per_second"),
-            *("seconds", "seconds_left", "gauge"),
+            *("stage", "epoch", "epochs", "step", "loss", "learning_rate", "learning_rates"),
+            *("images_per_second", "seconds", "seconds_left", "gauge"),
         }
     assert ["map50" in line for line in lines] == [False, True, False]
     assert lines[-1]["seconds_left"] == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from searches import prepare, space
-from wandb_log import records
+from wandb_log import configurations, records
 
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import Interrupted, NonFiniteLoss
@@ -189,6 +189,9 @@ def test_weights_and_biases_get_a_run_a_trial_with_the_epochs_of_all_stages(fold
     written = records(folder / "search" / "trials" / record.id)
     (run,) = [one.run for one in written if one.WhichOneof("record_type") == "run"]
     assert (run.run_group, run.job_type, run.display_name) == ("tiny-search-abc", "trial", f"tiny-search/{record.id}")
+    (told,) = configurations(folder / "search" / "trials" / record.id)
+    assert told["recipe"]["dataset"] == made.recipe["dataset"]
+    assert told["pruned.percent"] == VALUES["pruned.percent"]
     steps = [one.history.step.num for one in written if one.WhichOneof("record_type") == "history"]
     assert steps == [1, 2]
     assert not [one for one in written if one.WhichOneof("record_type") == "artifact"]

@@ -23,7 +23,7 @@ from yolo_dist.train.ema import ExponentialAverage
 from yolo_dist.train.freezing import FrozenLayers
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.loss_guard import REMEDY, LossGuard
-from yolo_dist.train.optimizer import Schedule, build_optimizer, momentum_of, restore_momentum
+from yolo_dist.train.optimizer import Schedule, build_optimizer, momentum_of, rates_of, restore_momentum
 from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.sampling import sampling_factors
 from yolo_dist.train.sparse import SparseTraining
@@ -34,10 +34,12 @@ from yolo_dist.train.workers import Workers, bfloat16_is_fast
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """What one epoch measured: mean loss terms over all workers, rate at its end, images per second of all."""
+    """What one epoch measured: mean loss terms over all workers, rate at its end (of all but the biases, and of each
+    parameter group), images per second of all."""
 
     loss: dict[str, float]
     learning_rate: float
+    learning_rates: dict[str, float]
     images_per_second: float
 
 
@@ -142,6 +144,7 @@ class Trainer:
         return EpochSummary(
             loss=dict(zip((*self.term_names, "total"), (*mean, sum(mean)), strict=True)),
             learning_rate=self.schedule.rate(self.epoch * self.optimizer_steps - 1),
+            learning_rates=rates_of(self.optimizer),
             images_per_second=totals[-1] / seconds,
         )
 

@@ -11,6 +11,7 @@ from torch.optim import SGD
 from yolo_dist.config import Config
 
 BIASES, WEIGHTS, SCALES = range(3)
+GROUPS = ("biases", "weights", "scales")
 """Parameter groups: biases, convolution weights, batch-norm scales."""
 
 
@@ -52,6 +53,11 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> SGD:
         nesterov=config.momentum > 0,
         fused=True,
     )
+
+
+def rates_of(optimizer: SGD) -> dict[str, float]:
+    """The rate that each parameter group has now, by the group's name."""
+    return {name: group["lr"] for name, group in zip(GROUPS, optimizer.param_groups, strict=True)}
 
 
 def momentum_of(optimizer: SGD) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class TrainJob:
         tracking: trackers beside the run's metrics.
         metrics: URL of the run's `metrics.jsonl`.
         run, stage: names for trackers and progress.
-        run_identity, stage_identity: see `TrackedStage`.
+        run_identity, stage_identity, recipe: see `TrackedStage`.
         teacher: URL of the teacher's bundle, of a distilled stage.
         checkpoints: path or URL of the stage's checkpoints, which all workers reach; its name tells everything apart
             that the stage depends on.
@@ -82,6 +82,7 @@ class TrainJob:
     checkpoints: str
     run_identity: str = ""
     stage_identity: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     teacher: str | None = None
 
@@ -261,6 +262,7 @@ def _tracker(job: TrainJob, workers: Workers) -> Iterator[Tracker | None]:
         run_identity=job.run_identity,
         stage_identity=job.stage_identity,
         settings=job.config.model_dump(mode="json"),
+        recipe=job.recipe,
     )
     with Tracker(stage, job.tracking) as tracker:
         yield tracker

@@ -162,7 +162,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
             run_config=tune.RunConfig(
                 name=space.name,
                 storage_path=notes,  # what Tune notes; our own records are what a search goes on from
-                callbacks=[Watching(plan, recipe.tracking)],
+                callbacks=[Watching(plan, recipe)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
                 failure_config=tune.FailureConfig(max_failures=space.max_failures),
                 verbose=0,

@@ -77,7 +77,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
     if (told := read_record(search, name)) is not None and told.over:
         return told  # it was stopped, and failed because of that
     record = TrialRecord.model_validate({**record.model_dump(), **outcome})
-    track_trial(record, plan.space.name, plan.identity, recipe_of(plan.space, plan.recipe, {}).tracking, search)
+    track_trial(record, plan.space.name, plan.identity, recipe_of(plan.space, plan.recipe, {}), search)
     record.save(search)
     return record
 

@@ -4,27 +4,31 @@ from typing import Any
 
 from upath import UPath
 
-from yolo_dist.train.tracking import Outcome, TrackedStage, TrackingConfig, numbers_of, read_metrics, track_outcome
+from yolo_dist.recipe import Recipe
+from yolo_dist.stage_tracking import shown_of
+from yolo_dist.train.tracking import Outcome, TrackedStage, numbers_of, read_metrics, track_outcome
 from yolo_dist.tune.record import TrialRecord
 
 METRICS_FILE = "metrics.jsonl"
 
 
-def track_trial(record: TrialRecord, search: str, identity: str, config: TrackingConfig, folder: UPath) -> None:
+def track_trial(record: TrialRecord, search: str, identity: str, recipe: Recipe, folder: UPath) -> None:
     """Record a trial that is over, if Weights & Biases are asked for.
 
     Args:
         record: of the trial.
         search: its name.
         identity: tells it from other searches of that name.
-        config: trackers of the recipe.
+        recipe: that the search varies.
         folder: of the search.
     """
+    config = recipe.tracking
     if not config.uses_wandb:
         return
     run = folder / "trials" / record.id
+    settings = {**record.values, "state": record.state}
     stage = TrackedStage(
-        run / METRICS_FILE, search, record.id, "trial", identity, settings={**record.values, "state": record.state}
+        run / METRICS_FILE, search, record.id, "trial", identity, settings=settings, recipe=shown_of(recipe)
     )
     numbers = numbers_of(record.measured, "result/")
     for row in record.stages:

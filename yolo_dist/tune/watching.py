@@ -7,9 +7,10 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from yolo_dist.recipe import Recipe
 from yolo_dist.report import words
 from yolo_dist.storage import location, publish
-from yolo_dist.train.tracking import TrackingConfig, say
+from yolo_dist.train.tracking import say
 from yolo_dist.tune.objective import Measure
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
 from yolo_dist.tune.results import RESULTS_FILE, SearchResults, results_of
@@ -32,13 +33,13 @@ class Watching(tune.Callback):
 
     Args:
         plan: of the search.
-        tracking: trackers of the recipe.
+        recipe: that the search varies.
         clock: in seconds.
     """
 
-    def __init__(self, plan: TrialPlan, tracking: TrackingConfig, clock: Any = time.monotonic) -> None:
+    def __init__(self, plan: TrialPlan, recipe: Recipe, clock: Any = time.monotonic) -> None:
         self.plan = plan
-        self.tracking = tracking
+        self.recipe = recipe
         self.folder = location(plan.folder)
         self.clock = clock
         self.began = clock()
@@ -71,7 +72,7 @@ class Watching(tune.Callback):
                 }
             )
             record.save(self.folder)
-            track_trial(record, self.plan.space.name, self.plan.identity, self.tracking, self.folder)
+            track_trial(record, self.plan.space.name, self.plan.identity, self.recipe, self.folder)
         results = write_results(self.plan)
         say(describe(record, results))
         say(f"  {self._progress(results)}")

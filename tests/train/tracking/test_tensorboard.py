@@ -54,6 +54,7 @@ def test_an_epoch_arrives_with_every_number(tmp_path: Path) -> None:
     log(tracked(tmp_path), epoch(1), epoch(2, map=0.25, map50=0.5, per_class={"cat": {"map50": 0.25}}))
     found = scalars(tmp_path / "tensorboard" / "base")
     assert found["loss/objectness"] == [(1, 2.0), (2, 2.0)]
+    assert [rate for _, rate in found["learning_rates/biases"]] == pytest.approx([0.04, 0.04])
     assert found["map50"] == [(2, 0.5)]
     assert found["per_class/cat/map50"] == [(2, 0.25)]
 

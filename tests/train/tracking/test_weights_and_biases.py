@@ -1,27 +1,27 @@
 """Weights & Biases: the real client, without a network, and what it wrote read back."""
 
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import wandb
 from tracked import GAUGE, epoch, outcome, tracked
-from wandb_log import artifacts, history, runs, summary
+from wandb_log import artifacts, configurations, history, read_records, runs, summary
+from wandb_server import KEY, WandbServer, wandb_server
 
 from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, WandbConfig, read_metrics, track_outcome
 from yolo_dist.train.tracking import weights_and_biases as module
 
 pytestmark = pytest.mark.usefixtures("wandb_home")
 
-KEY = "5ec2e7" * 7
 OFFLINE = TrackingConfig(wandb=WandbConfig(project="tests", mode="offline"))
 ONLINE = TrackingConfig(wandb=WandbConfig(project="tests", mode="online"))
+Use = Callable[[WandbServer], None]
 
 
 def track(stage: TrackedStage, config: TrackingConfig, *lines: dict[str, Any]) -> None:
@@ -36,6 +36,7 @@ def test_an_epoch_arrives_with_every_number_and_the_histogram(tmp_path: Path) ->
     first, second = history(tmp_path)
     assert (first["loss/box"], first["loss/objectness"], first["loss/class"], first["loss/total"]) == (1, 2, 0.5, 3.5)
     assert (first["learning_rate"], first["_step"], second["_step"]) == (0.01, 1, 2)
+    assert (first["learning_rates/biases"], first["learning_rates/weights"]) == (0.04, 0.01)
     assert (second["map50"], second["per_class/cat/map50"], second["gauge/prunable"]) == (0.5, 0.4, 0.25)
     assert second["gauge/histogram/_type"] == "histogram"
     assert second["gauge/histogram/values"] == GAUGE["histogram"]["counts"]
@@ -43,12 +44,16 @@ def test_an_epoch_arrives_with_every_number_and_the_histogram(tmp_path: Path) ->
 
 
 def test_a_run_is_known_by_project_group_kind_and_configuration(tmp_path: Path) -> None:
-    track(
-        tracked(tmp_path, "small", kind="prune", run_identity="a1", settings={"optimizer": {"momentum": 0.9}}), OFFLINE
-    )
+    told: dict[str, Any] = {"settings": {"optimizer": {"momentum": 0.9}}, "recipe": {"image_size": [416, 416]}}
+    track(tracked(tmp_path, "small", kind="prune", run_identity="a1", **told), OFFLINE)
     (run,) = runs(tmp_path)
     assert (run.project, run.run_group, run.job_type, run.display_name) == ("tests", "run-a1", "prune", "run/small")
-    assert {item.key: json.loads(item.value_json) for item in run.config.update}["optimizer"] == {"momentum": 0.9}
+    (configuration,) = configurations(tmp_path)
+    assert configuration == {
+        "optimizer": {"momentum": 0.9},
+        "stage": {"id": "small", "kind": "prune"},
+        "recipe": {"image_size": [416, 416]},
+    }
 
 
 def test_a_stage_that_goes_on_and_its_outcome_are_one_run(tmp_path: Path) -> None:
@@ -108,37 +113,38 @@ def test_without_a_key_an_online_run_is_an_offline_one_and_says_so(
 
 
 @pytest.fixture
-def refusing_server() -> Iterator[str]:
-    """A server on this machine that wants nobody's key; its URL."""
+def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[WandbServer], None]:
+    """Makes a server that of the client, which has a key for it and little patience."""
 
-    class Refuse(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(401)
-            self.end_headers()
+    def use(server: WandbServer) -> None:
+        monkeypatch.setattr(module, "START_SECONDS", 1.0)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    return use
 
 
-@pytest.mark.parametrize("server", ["unreachable", "refusing"])
+def test_an_online_run_arrives_at_its_server(tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    with wandb_server() as server:
+        use(server)
+        monkeypatch.setattr(module, "START_SECONDS", 30.0)
+        track(tracked(tmp_path), ONLINE, epoch(1), epoch(2))
+    assert [(row["_step"], row["learning_rate"]) for row in server.history] == [(1, 0.01), (2, 0.01)]
+    assert server.configuration["epochs"] == 20
+    assert [path for path in server.requests if "otel" in path] == []  # nor what the client tells about itself
+
+
+@pytest.mark.parametrize("manner", ["gone", "refusing", "silent"])
 def test_without_a_server_that_takes_it_an_online_run_is_an_offline_one(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    refusing_server: str,
-    server: str,
+    tmp_path: Path, use: Use, capfd: pytest.CaptureFixture[str], manner: Any
 ) -> None:
-    monkeypatch.setattr(module, "START_SECONDS", 1.0)
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_BASE_URL", refusing_server if server == "refusing" else "http://127.0.0.1:9")
-    started = time.monotonic()
-    track(tracked(tmp_path), ONLINE, epoch(1))
-    assert time.monotonic() - started < 20
+    with wandb_server("taking" if manner == "gone" else manner) as server:
+        use(server)
+        if manner == "gone":
+            server.go_away()
+        started = time.monotonic()
+        track(tracked(tmp_path), ONLINE, epoch(1))
+        assert time.monotonic() - started < 20
     assert [row["learning_rate"] for row in history(tmp_path)] == [0.01]
     printed = capfd.readouterr()
     first, second = printed.out.splitlines()
@@ -148,12 +154,65 @@ def test_without_a_server_that_takes_it_an_online_run_is_an_offline_one(
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
 
 
+def test_a_server_that_failed_is_left_alone_for_a_while(
+    tmp_path: Path, use: Use, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wandb_server("refusing") as server:
+        use(server)
+        track(tracked(tmp_path), ONLINE, epoch(1))
+        asked = len(server.requests)
+        track_outcome(tracked(tmp_path), ONLINE, outcome(tmp_path / "stage"))
+        assert 0 < asked == len(server.requests)
+        first, _, second = capsys.readouterr().out.splitlines()
+        assert second == first.replace("; `wandb", ", a short while ago; `wandb")
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+        track_outcome(tracked(tmp_path), ONLINE, outcome(tmp_path / "stage"))
+        assert asked < len(server.requests)
+
+
+def test_a_server_that_goes_away_in_the_middle_stops_nothing_and_is_left_alone(
+    tmp_path: Path, use: Use, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wandb_server() as server:
+        use(server)
+        monkeypatch.setattr(module, "START_SECONDS", 30.0)
+        monkeypatch.setattr(module, "FINISH_SECONDS", 1.0)
+        with Tracker(tracked(tmp_path), ONLINE) as tracker:
+            tracker.log(epoch(1))
+            server.go_away()
+            tracker.log(epoch(2))
+        monkeypatch.setattr(module, "FINISH_SECONDS", 60.0)
+        track_outcome(tracked(tmp_path), ONLINE, outcome(tmp_path / "stage"))
+    assert [line["epoch"] for line in read_metrics(tracker.stage.metrics)] == [1, 2]
+    (online,) = tmp_path.glob("wandb/run-*/*.wandb")
+    assert [record.history.step.num for record in read_records(online) if record.HasField("history")] == [1, 2]
+    assert len(artifacts(tmp_path)) == 1
+    reason = "its server did not take everything within 1 s"
+    said = [line for line in capfd.readouterr().out.splitlines() if "Weights & Biases" in line]
+    assert said == [
+        f"base: Weights & Biases: {reason}; `wandb sync` uploads the rest later",
+        f"base: Weights & Biases goes on offline: {reason}, a short while ago; `wandb sync` uploads it later",
+    ]
+
+
 def test_the_key_is_in_nothing_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     track(tracked(tmp_path), OFFLINE, epoch(1))
     track_outcome(tracked(tmp_path), OFFLINE, outcome(tmp_path / "stage"))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 5
+    assert [path for path in written if KEY.encode() in path.read_bytes()] == []
+
+
+def test_credentials_of_urls_are_in_nothing_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"s3://user:{KEY}@bucket/bccd"
+    monkeypatch.setattr(sys, "argv", ["yolo-dist", "run", "recipe.yaml", f"shards={url}"])
+    stage = tracked(tmp_path, recipe={"shards": url}, settings={"distillation": {"teacher": url}})
+    both = OFFLINE.model_copy(update={"tensorboard": True})
+    track(stage, both, epoch(1))
+    track_outcome(stage, both, replace(outcome(tmp_path / "stage"), url=url))
+    assert {one["recipe"]["shards"] for one in configurations(tmp_path)} == {"s3://bucket/bccd"}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []
 
 

@@ -21,6 +21,7 @@ def epoch(number: int, **more: Any) -> dict[str, Any]:
         "step": number * 10,
         "loss": {"box": 1.0, "objectness": 2.0, "class": 0.5, "total": 3.5},
         "learning_rate": 0.01,
+        "learning_rates": {"biases": 0.04, "weights": 0.01, "scales": 0.01},
         "images_per_second": 41.6,
         "seconds": 12.0,
         "seconds_left": 75.4,

@@ -1,6 +1,7 @@
 """A stage as trackers know it: its name among others, what an epoch says, what came out."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ class TrackedStage:
         run_identity: tells this run from others of its name.
         stage_identity: changes with everything that the stage's result depends on.
         settings: the stage's configuration.
+        recipe: what the run's recipe says beside its stages.
     """
 
     metrics: UPath
@@ -30,6 +32,7 @@ class TrackedStage:
     run_identity: str = ""
     stage_identity: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -41,6 +44,12 @@ class TrackedStage:
     def group(self) -> str:
         """What the stages of one run have in common."""
         return f"{self.run}-{self.run_identity}" if self.run_identity else self.run
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The stage's settings, and beside them its place and its run's recipe; no URL in it has credentials."""
+        place = {"stage": {"id": self.stage, "kind": self.kind}, "recipe": self.recipe}
+        return {key: without_credentials(value) for key, value in (self.settings | place).items()}
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,20 @@ class Destination(Protocol):
 
     def close(self, failed: bool) -> None:
         """Write everything down and let go; `failed` tells how the stage ended."""
+
+
+def without_credentials(value: Any) -> Any:
+    """A value with those in it; URLs, keys of mappings too, lose user, password and query, where keys and signatures
+    are."""
+    match value:
+        case str():
+            # a password may have anything in it, Amazon's keys have slashes; a folder may have an @ in its name
+            return re.sub(r"(://[^?]*)\?.*", r"\1", re.sub(r"://(?:[^/@]*:.*@|[^/]*@)", "://", value))
+        case Mapping():
+            return {without_credentials(key): without_credentials(one) for key, one in value.items()}
+        case list() | tuple():
+            return [without_credentials(one) for one in value]
+    return value
 
 
 def numbers_of(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

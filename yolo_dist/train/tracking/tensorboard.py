@@ -56,7 +56,7 @@ class EventFiles:
     def finish(self, outcome: Outcome) -> None:
         """Record results, the configuration and images."""
         self._open(afresh=self.stage.kind != "train")
-        configuration = summary.text("configuration", f"```\n{json.dumps(self.stage.settings, indent=2)}\n```")
+        configuration = summary.text("configuration", f"```\n{json.dumps(self.stage.configuration, indent=2)}\n```")
         images = [_image(f"validation/{path.stem}", path) for path in outcome.images]
         self._write(step=0, summary=_joined([*_scalars(outcome.numbers), configuration, *images]))
         self._flush()

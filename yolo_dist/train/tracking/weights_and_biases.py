@@ -1,5 +1,8 @@
 """A stage as a run of Weights & Biases, through its own client; imported only where it is used."""
 
+import math
+import os
+import time
 from typing import Any, Literal
 
 import numpy as np
@@ -8,12 +11,17 @@ import wandb
 from yolo_dist.object_store import is_remote
 from yolo_dist.train.tracking.config import WandbConfig
 from yolo_dist.train.tracking.progress import say
-from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of
+from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of, without_credentials
 
 START_SECONDS = 15.0
 """How long a server may take to answer before a stage goes on offline."""
+RETRY_SECONDS = 100 * START_SECONDS
+"""How long a server that failed is left alone: waiting for it to answer takes at most a hundredth of the time."""
 FINISH_SECONDS = 60.0
 """How long the end of a stage waits for uploads; what is left over is on the disk."""
+
+_failures: dict[str, tuple[float, str]] = {}
+"""When servers last failed this process, in seconds of the monotonic clock, and how, by URL."""
 
 
 class WandbRun:
@@ -24,7 +32,9 @@ class WandbRun:
     def __init__(self, stage: TrackedStage, config: WandbConfig) -> None:
         self.stage = stage
         self.config = config
-        wandb.setup(settings=wandb.Settings(silent=True))
+        # the client's reports about itself: half a second of imports in the first epoch, and a thread that sends them
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        self.server = wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url
         self.run = self._online() if config.mode == "online" else self._start("offline")
 
     def log(self, line: dict[str, Any]) -> None:
@@ -45,9 +55,8 @@ class WandbRun:
             self.run.log({"validation": images}, step=after_the_last_epoch)
         if not outcome.files:
             return
-        artifact = wandb.Artifact(
-            f"{self.stage.run}-{self.stage.stage}", type="model", metadata={"url": outcome.url, **outcome.numbers}
-        )
+        metadata = {"url": without_credentials(outcome.url), **outcome.numbers}
+        artifact = wandb.Artifact(f"{self.stage.run}-{self.stage.stage}", type="model", metadata=metadata)
         for path in outcome.files:
             # the client copies what may be gone before it is uploaded, which may be days later
             artifact.add_file(str(path), policy="immutable" if outcome.lasting else "mutable", skip_cache=True)
@@ -55,18 +64,31 @@ class WandbRun:
 
     def close(self, failed: bool) -> None:
         """Upload what is left; the client's own process has ended and written everything afterwards."""
-        self.run.finish(exit_code=int(failed))
-        wandb.teardown()
+        try:
+            self.run.finish(exit_code=int(failed))
+        except TimeoutError:
+            reason = f"its server did not take everything within {FINISH_SECONDS:g} s"
+            _failures[self.server] = time.monotonic(), reason
+            say(f"{self.stage.stage}: Weights & Biases: {reason}; `wandb sync` uploads the rest later")
+        finally:
+            wandb.teardown()
 
     def _online(self) -> wandb.Run:
+        failed, reason = _failures.get(self.server, (-math.inf, ""))
+        if time.monotonic() - failed < RETRY_SECONDS:
+            return self._offline(f"{reason}, a short while ago")
         try:
             if wandb.login(prompt=False, verify=False):
                 return self._start("online")
-            reason = "no key (set WANDB_API_KEY where the first worker runs)"
         except Exception as error:
             wandb.teardown()  # else its process holds the run's id
             wandb.setup(settings=wandb.Settings(silent=True))
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            _failures[self.server] = time.monotonic(), reason
+            return self._offline(reason)
+        return self._offline("no key (set WANDB_API_KEY where the first worker runs)")
+
+    def _offline(self, reason: str) -> wandb.Run:
         say(f"{self.stage.stage}: Weights & Biases goes on offline: {reason}; `wandb sync` uploads it later")
         return self._start("offline")
 
@@ -80,14 +102,16 @@ class WandbRun:
             group=self.stage.group,
             job_type=self.stage.kind,
             resume="allow",
-            config=self.stage.settings,
+            config=self.stage.configuration,
             settings=wandb.Settings(
                 silent=True,
                 console="off",
                 disable_git=True,  # differences of a user's repository are not ours to send
                 disable_code=True,
+                x_disable_meta=True,  # the command line may hold what the configuration must not
                 init_timeout=START_SECONDS,
                 finish_timeout=FINISH_SECONDS,
+                finish_timeout_raises=mode == "online",
             ),
         )
 
