@@ -1,4 +1,4 @@
-"""Pruning as a whole: readiness, proof, and what the proof catches."""
+"""Pruning as a whole: proof, and what the proof catches."""
 
 import json
 import struct
@@ -12,18 +12,18 @@ from small_networks import conv, head, random_images, random_network
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
-from yolo_dist.compress.pruning import PruneConfig, check_ready, make_plan, prune
+from yolo_dist.compress.pruning import PruneConfig, prune
 from yolo_dist.compress.pruning.carry_out import carry_out
 from yolo_dist.compress.pruning.proof import TOLERANCE, compare_outputs, weight_bytes
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.surgery import cut
-from yolo_dist.compress.sparsity import absolute_gammas, batch_norm, prunable_share
+from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.cfg import Convolutional, Dropout, Maxpool, Route
 from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.darknet.weights import save_weights, weights_bytes
-from yolo_dist.errors import NonFiniteOutput, NotSparseEnough, ProofError, PruneError
+from yolo_dist.errors import NonFiniteOutput, ProofError, PruneError
 
 SIZE = (32, 32)
 FORCED = PruneConfig(percent=0.5, force=True)
@@ -147,26 +147,6 @@ def test_the_proof_says_when_only_float64_tells_rounding_from_a_mistake() -> Non
     assert large.precision == "float64"
     assert large.max_abs_difference <= large.tolerance < large.float32_difference
     assert {"precision", "float32_difference"} <= json.loads(str(large)).keys()
-
-
-def test_a_network_with_ordinary_gammas_is_not_ready_and_says_to_what_it_is(network: Network) -> None:
-    with pytest.raises(NotSparseEnough, match=r"percent 0.5 would cut \d+\.\d% of the summed .*--force"):
-        prune(network, PruneConfig(percent=0.5), random_images(), SIZE)
-
-
-def test_a_sparse_network_is_ready_to_the_percent_that_the_gauge_shows(sparse: Network) -> None:
-    layers = list(ChannelGraph.from_cfg(sparse.cfg).convolutions())
-    share = prunable_share(np.concatenate(list(absolute_gammas(sparse, layers).values())))
-    ready = np.floor(share * 100) / 100
-    assert ready > 0.3
-    check_ready(sparse, make_plan(sparse, PruneConfig(percent=ready)))
-    with pytest.raises(NotSparseEnough, match=f"ready to percent {ready:g}:"):
-        check_ready(sparse, make_plan(sparse, PruneConfig(percent=ready + 0.2)))
-
-
-def test_a_ready_network_needs_no_force(sparse: Network) -> None:
-    result = prune(sparse, PruneConfig(percent=0.3), random_images(), SIZE)
-    assert count_parameters(result.network.cfg) < count_parameters(sparse.cfg)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

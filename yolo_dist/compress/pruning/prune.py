@@ -133,9 +133,10 @@ def prune(
         LayerWouldVanish, PruneError: the method cannot meet the request, or re-estimation gives no numbers.
         ProofError: masked and compact network disagree.
     """
-    plan = choose_plan(network, config, image_size, accuracy, calibration)
+    plans = planner(network, config, calibration)
+    plan = select_plan(network, plans, config, image_size, accuracy)
     if not (config.force or config.measures_accuracy):
-        check_ready(network, plan, damage)
+        check_ready(network, plans, config, plan, damage)
     result = carry_out(network, plan, compensated=config.compensate)
     result = replace(result, network=read_back(result.network))
     compact, full = result.network, result.full
