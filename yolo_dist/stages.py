@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from yolo_dist.compress.pruning import PruneConfig, Pruned, PrunePlan, prune
 from yolo_dist.compress.pruning.prediction import IMAGES, describe_damage, predict
 from yolo_dist.compress.pruning.readiness import Damage
 from yolo_dist.compress.pruning.selection import Accuracy
-from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
+from yolo_dist.compress.pruning.trials import Outcome, TrialSetup, evaluate_plans
 from yolo_dist.compress.quantization import QuantizeConfig, QuantizedNetwork, calibrate, quantize
 from yolo_dist.compress.quantization.noise import measure_noise
 from yolo_dist.config import Config
@@ -127,12 +128,15 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
 
     workers = context.cluster.fewest_workers
 
+    def accuracy(plans: Sequence[PrunePlan]) -> Sequence[Outcome]:
+        return evaluate_plans(trials, plans, workers)
+
     def damage(plan: PrunePlan) -> str:
         few = replace(trials, validation=validation.first(IMAGES))
         losses = calibration_losses(train, start.image_size, config.calibration_images)
         return describe_damage(predict(few, config, plan, workers, calibration=losses), plan, len(few.validation))
 
-    pruned = prune_with_shards(start, config, validation, train, accuracy_of(trials, workers), damage)
+    pruned = prune_with_shards(start, config, validation, train, accuracy, damage)
     proof = pruned.proof
     say(
         f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters; masked and "

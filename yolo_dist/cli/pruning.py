@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from yolo_dist.compress.pruning.plan import PrunePlan
     from yolo_dist.compress.pruning.prediction import Prediction
     from yolo_dist.compress.pruning.proof import Proof
+    from yolo_dist.compress.pruning.trials import Outcome
 
 
 def prune(
@@ -105,7 +106,7 @@ def prune(
     from yolo_dist.compress.pruning import PruneConfig
     from yolo_dist.compress.pruning.prediction import describe_damage, predict
     from yolo_dist.compress.pruning.prune import choose_plan
-    from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
+    from yolo_dist.compress.pruning.trials import TrialSetup, evaluate_plans
     from yolo_dist.stages import prune_with_shards, save_pruned
     from yolo_dist.train.calibration import calibration_losses
 
@@ -154,9 +155,9 @@ def prune(
 
     setup = replace(trials, validation=validation.first(predict_images))
 
-    def accuracy(plans: "Sequence[PrunePlan]") -> Sequence[float]:
+    def accuracy(plans: "Sequence[PrunePlan]") -> "Sequence[Outcome]":
         with show.progress("evaluate") as progress:
-            return accuracy_of(trials, workers, progress, "--workers")(plans)
+            return evaluate_plans(trials, plans, workers, progress, "--workers")
 
     def losses() -> "Iterable[BatchLoss]":
         return calibration_losses(statistics, bundle.image_size, config.calibration_images)

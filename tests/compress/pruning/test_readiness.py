@@ -24,7 +24,7 @@ FADED = (3, 9)
 def network() -> Network:
     """Four residual blocks, two of them faded, and half of all other γ negligible."""
     block = (conv(12), conv(16, 3), Shortcut(from_layer=-3))
-    network = random_network(conv(20, 3), conv(16, 3), *block * 4, conv(24), *head(), sparse=0.5)
+    network = random_network(conv(20, 3), conv(16, 3), *block, *block, *block, *block, conv(24), *head(), sparse=0.5)
     with torch.no_grad():
         for layer in FADED:
             batch_norm(network, layer).weight *= 1e-4
