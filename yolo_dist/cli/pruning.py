@@ -205,20 +205,8 @@ def _show_predictions(predictions: "list[Prediction]", images: int, as_json: boo
 
 
 def _show_proof(proof: "Proof") -> None:
-    changes = (
-        ("parameters", proof.parameters, 0),
-        ("MACs", proof.macs, 0),
-        ("bytes of weights", proof.weight_bytes, 0),
-        ("latency ms", proof.latency_ms, 2),
-    )
-    show.table(
-        ("", "before", "after", "left"),
-        [
-            (name, f"{change.before:,.{places}f}", f"{change.after:,.{places}f}", f"{change.after / change.before:.1%}")
-            for name, change, places in changes
-        ],
-    )
-    typer.echo(
-        f"masked and compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images "
-        f"(at most {proof.tolerance:g} is allowed)"
-    )
+    from yolo_dist.compress.pruning.proof_table import COLUMNS, change_rows, sentences
+
+    show.table(COLUMNS, change_rows(proof))
+    for sentence in sentences(proof):
+        typer.echo(sentence)

@@ -81,6 +81,12 @@ def test_a_proof_prints_as_json_and_takes_accuracies_later(network: Network) -> 
     assert set(written["parameters"]) == {"before", "after"}
 
 
+def test_a_target_latency_is_in_the_proof_beside_the_one_measured(network: Network) -> None:
+    proof = prune(network, PruneConfig(target_latency_ms=1e3, force=True), random_images(), SIZE).proof
+    assert proof.target_latency_ms == 1e3
+    assert 0 < proof.latency_ms.after < 1e3
+
+
 def test_the_network_that_is_cut_stays_as_it_was(network: Network) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.train()

@@ -27,7 +27,7 @@ def network() -> Network:
     network = random_network(conv(20, 3), conv(16, 3), *block, *block, *block, *block, conv(24), *head(), sparse=0.5)
     with torch.no_grad():
         for layer in FADED:
-            batch_norm(network, layer).weight *= 1e-4
+            batch_norm(network, layer).weight.mul_(1e-4)
     return network
 
 

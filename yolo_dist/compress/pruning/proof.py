@@ -62,6 +62,7 @@ class Proof:
         max_abs_difference, precision, float32_difference: see `Agreement`.
         channels: filters of every convolution that lost some; none are left of a removed one.
         map50: accuracy on the validation split before and after, where one was given.
+        target_latency_ms: what was asked for; `latency_ms` is a measurement of its own and may exceed it.
     """
 
     method: str
@@ -78,6 +79,17 @@ class Proof:
     latency_ms: Change
     channels: tuple[dict[str, int], ...]
     map50: Change | None = None
+    target_latency_ms: float | None = None
+
+    @property
+    def speed_up(self) -> float:
+        """How many times as fast the network became."""
+        return self.latency_ms.before / self.latency_ms.after
+
+    @property
+    def share_of_ideal(self) -> float:
+        """Speed-up over the reduction of MACs; 1 where time falls as operations do."""
+        return self.speed_up / (self.macs.before / self.macs.after)
 
     def with_map50(self, before: float, after: float) -> "Proof":
         """The same proof with the accuracies of both networks."""
@@ -85,7 +97,7 @@ class Proof:
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return asdict(self)
+        return asdict(self) | {"share_of_ideal": self.share_of_ideal}
 
     def __str__(self) -> str:
         return json.dumps(self.as_json(), indent=2)

@@ -156,6 +156,7 @@ def prune(
         float32_difference=agreement.float32_difference,
         tolerance=TOLERANCE,
         channels=changed_channels(network, compact, result.lineage),
+        target_latency_ms=config.target_latency_ms,
         **measure_change(network, compact, image_size),
     )
     return_freed_memory()
