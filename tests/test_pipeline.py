@@ -85,6 +85,7 @@ def test_a_run_leaves_the_files_that_its_folder_promises_and_nothing_of_its_work
     assert "The network before pruning" in (root / "report.html").read_text()
     proof = json.loads(stage_file(done, "pruned", "proof.json").read_text())
     assert proof["max_abs_difference"] <= proof["tolerance"]
+    assert f"| mAP50 | {proof['map50']['before']:.3f} |" in stage_file(done, "pruned", "proof.md").read_text()
     assert json.loads(stage_file(done, "pruned", "plan.json").read_text())["method"] == "normal"
     assert len(list(stage_file(done, "base", "samples").glob("*.jpg"))) == 6
     assert [json.loads(line)["stage"] for line in (root / "metrics.jsonl").read_text().splitlines()] == [

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -10,9 +11,10 @@ from upath import UPath
 from yolo_dist.bundle import QUANTIZATION_FILE, RECORD_FILE, Bundle, open_bundle, read_record
 from yolo_dist.compress.pruning import PruneConfig, Pruned, PrunePlan, prune
 from yolo_dist.compress.pruning.prediction import IMAGES, describe_damage, predict
+from yolo_dist.compress.pruning.proof_table import as_markdown, sentences
 from yolo_dist.compress.pruning.readiness import Damage
 from yolo_dist.compress.pruning.selection import Accuracy
-from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
+from yolo_dist.compress.pruning.trials import Outcome, TrialSetup, evaluate_plans
 from yolo_dist.compress.quantization import QuantizeConfig, QuantizedNetwork, calibrate, quantize
 from yolo_dist.compress.quantization.noise import measure_noise
 from yolo_dist.config import Config
@@ -41,7 +43,7 @@ from yolo_dist.train.ray_trainer import (
 from yolo_dist.train.tracking import TrackingConfig, say
 
 PROOF_IMAGES, PROOF_MACS = 8, 60e9
-PROOF_FILE, PLAN_FILE, NOISE_FILE = "proof.json", "plan.json", "noise.json"
+PROOF_FILE, PROOF_PAGE, PLAN_FILE, NOISE_FILE = "proof.json", "proof.md", "plan.json", "noise.json"
 NOISE_IMAGES = 8
 
 
@@ -130,17 +132,19 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
 
     workers = context.cluster.fewest_workers
 
+    def accuracy(plans: Sequence[PrunePlan]) -> Sequence[Outcome]:
+        return evaluate_plans(trials, plans, workers)
+
     def damage(plan: PrunePlan) -> str:
         few = replace(trials, validation=validation.first(IMAGES))
         losses = calibration_losses(train, start.image_size, config.calibration_images)
         return describe_damage(predict(few, config, plan, workers, calibration=losses), plan, len(few.validation))
 
-    pruned = prune_with_shards(start, config, validation, train, accuracy_of(trials, workers), damage)
+    pruned = prune_with_shards(start, config, validation, train, accuracy, damage)
     proof = pruned.proof
-    say(
-        f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters; masked and "
-        f"compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images"
-    )
+    say(f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters")
+    for sentence in sentences(proof):
+        say(f"{context.stage}: {sentence}")
     model = context.output / BUNDLE_FOLDER
     start.followed_by(pruned.network, pruned.lineage).save(model)
     publish(context.output / PLAN_FILE, json.dumps(pruned.plan.as_json()))
@@ -149,6 +153,7 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
     if before is not None and after is not None:
         proof = proof.with_map50(before, after)
     publish(context.output / PROOF_FILE, str(proof))
+    publish(context.output / PROOF_PAGE, as_markdown(proof))
 
 
 def export_stage(context: StageContext, config: ExportConfig) -> None:
@@ -236,6 +241,7 @@ def save_pruned(start: Bundle, pruned: Pruned, config: PruneConfig, target: UPat
         bundle.write(folder)
         (folder / PLAN_FILE).write_text(json.dumps(pruned.plan.as_json()))
         (folder / PROOF_FILE).write_text(str(pruned.proof))
+        (folder / PROOF_PAGE).write_text(as_markdown(pruned.proof))
 
 
 def settings_used(config: Config, output: UPath) -> dict[str, Any]:
@@ -258,7 +264,7 @@ def collect(output: UPath, bundle: Bundle | None, target: UPath, records: dict[s
         remove(target)  # what is left of a damaged stage
     with local_copy(output) as source, publish_folder(target, last=last) as folder:
         shutil.copytree(source / EVALUATION_FOLDER, folder, dirs_exist_ok=True)
-        for path in (*source.glob("*.json"), *source.glob(MODEL_FILE)):
+        for path in (*source.glob("*.json"), *source.glob(PROOF_PAGE), *source.glob(MODEL_FILE)):
             shutil.copy(path, folder)
         for name in get_args(Keep):
             if (source / name).is_dir():

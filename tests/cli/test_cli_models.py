@@ -80,7 +80,12 @@ def test_prune_writes_a_bundle_with_its_plan_and_proof(folder: Path) -> None:
     assert json.loads((folder / "pruned" / "proof.json").read_text()) == proof
     assert "normal" in (folder / "pruned" / "plan.json").read_text()
     out = done(*words, *pair(folder), "--reestimate-images", "8").out
-    assert "masked and compact network differ by" in out
+    page = (folder / "pruned" / "proof.md").read_text()
+    assert "| parameters | 4,160 |" in page
+    assert "| layer | before | after |" in page
+    said = [line for line in out.splitlines() if f"- {line}" in page.splitlines()]
+    assert said[0].startswith("masked and compact network differ by")
+    assert said[1].endswith("of the ideal speed-up")
     assert out.endswith(f"saved to {folder}/pruned\n")
 
 

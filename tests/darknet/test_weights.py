@@ -10,7 +10,7 @@ import torch
 from yolo_dist.darknet.cfg import Cfg, parse_cfg
 from yolo_dist.darknet.layers import Convolution, SqueezeExcitation
 from yolo_dist.darknet.network import Network, initialize
-from yolo_dist.darknet.weights import LoadReport, load_weights, read_weights, save_weights, weights_bytes
+from yolo_dist.darknet.weights import LoadReport, load_weights, read_back, read_weights, save_weights, weights_bytes
 from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.errors import ModelError, WeightsMismatch
 
@@ -205,3 +205,13 @@ def test_a_network_fresh_from_its_seed_survives_the_file(tmp_path: Path) -> None
     images = torch.rand(1, 3, 64, 64)
     for mine, theirs in zip(network.eval()(images), again.eval()(images), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_read_back_is_the_one_that_its_files_give(training: bool) -> None:
+    network = filled(small()).train(training)
+    again = read_back(network)
+    assert again.cfg == network.cfg
+    assert again.training == training
+    assert weights_bytes(again) == weights_bytes(network)
+    assert again.get_parameter("layers.0.conv.weight") is not network.get_parameter("layers.0.conv.weight")

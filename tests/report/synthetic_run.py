@@ -103,6 +103,8 @@ def proof() -> dict[str, Any]:
         "threshold": 0.0123,
         "images": 8,
         "max_abs_difference": 3.1e-6,
+        "precision": "float32",
+        "float32_difference": 3.1e-6,
         "tolerance": 1e-4,
         "parameters": {"before": 8_674_496, "after": 191_412},
         "macs": {"before": 2_050_000_000, "after": 171_000_000},

@@ -99,7 +99,9 @@ def test_the_gauge_of_sparse_training_is_what_the_report_reads() -> None:
 
 def test_the_proof_of_pruning_is_what_the_report_reads() -> None:
     change = Change(before=4.0, after=1.0)
-    written = pruning_proof.Proof("normal", 0.5, 0.01, 8, 1e-6, 1e-4, change, change, change, change, ())
+    written = pruning_proof.Proof(
+        "normal", 0.5, 0.01, 8, 1e-6, "float32", 1e-6, 1e-4, change, change, change, change, ()
+    )
     read = Proof.model_validate_json(json.dumps(written.as_json()))
     assert (read.parameters.before, read.latency_ms.after, read.map50.after) == (4, 1, None)
     measured = Proof.model_validate_json(json.dumps(written.with_map50(0.8, 0.7).as_json()))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from yolo_dist.compress.pruning.plan import PrunePlan
     from yolo_dist.compress.pruning.prediction import Prediction
     from yolo_dist.compress.pruning.proof import Proof
+    from yolo_dist.compress.pruning.trials import Outcome
 
 
 def prune(
@@ -105,7 +106,7 @@ def prune(
     from yolo_dist.compress.pruning import PruneConfig
     from yolo_dist.compress.pruning.prediction import describe_damage, predict
     from yolo_dist.compress.pruning.prune import choose_plan
-    from yolo_dist.compress.pruning.trials import TrialSetup, accuracy_of
+    from yolo_dist.compress.pruning.trials import TrialSetup, evaluate_plans
     from yolo_dist.stages import prune_with_shards, save_pruned
     from yolo_dist.train.calibration import calibration_losses
 
@@ -154,9 +155,9 @@ def prune(
 
     setup = replace(trials, validation=validation.first(predict_images))
 
-    def accuracy(plans: "Sequence[PrunePlan]") -> Sequence[float]:
+    def accuracy(plans: "Sequence[PrunePlan]") -> "Sequence[Outcome]":
         with show.progress("evaluate") as progress:
-            return accuracy_of(trials, workers, progress, "--workers")(plans)
+            return evaluate_plans(trials, plans, workers, progress, "--workers")
 
     def losses() -> "Iterable[BatchLoss]":
         return calibration_losses(statistics, bundle.image_size, config.calibration_images)
@@ -204,20 +205,8 @@ def _show_predictions(predictions: "list[Prediction]", images: int, as_json: boo
 
 
 def _show_proof(proof: "Proof") -> None:
-    changes = (
-        ("parameters", proof.parameters, 0),
-        ("MACs", proof.macs, 0),
-        ("bytes of weights", proof.weight_bytes, 0),
-        ("latency ms", proof.latency_ms, 2),
-    )
-    show.table(
-        ("", "before", "after", "left"),
-        [
-            (name, f"{change.before:,.{places}f}", f"{change.after:,.{places}f}", f"{change.after / change.before:.1%}")
-            for name, change, places in changes
-        ],
-    )
-    typer.echo(
-        f"masked and compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images "
-        f"(at most {proof.tolerance:g} is allowed)"
-    )
+    from yolo_dist.compress.pruning.proof_table import COLUMNS, change_rows, sentences
+
+    show.table(COLUMNS, change_rows(proof))
+    for sentence in sentences(proof):
+        typer.echo(sentence)

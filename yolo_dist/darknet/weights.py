@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from yolo_dist.darknet.cfg import format_cfg, parse_cfg
 from yolo_dist.darknet.layers import Convolution, SqueezeExcitation
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import ModelError, WeightsMismatch
@@ -110,15 +111,31 @@ def load_weights(
         ModelError: the file cannot be read.
         WeightsMismatch: it holds too few or too many numbers; names both counts and the layer reached.
     """
-    weights = read_weights(path)
+    return _load(network, read_weights(path), str(path), layers, skip_heads)
+
+
+def read_back(network: Network) -> Network:
+    """The network, in the same mode, that the cfg text and the weights file of `network` give to whoever loads them.
+
+    Raises:
+        CfgError, WeightsMismatch: text or numbers do not describe a network.
+    """
+    copy = Network(parse_cfg(format_cfg(network.cfg)))
+    _load(copy, _parse(weights_bytes(network), "the weights just made"), "the weights just made")
+    return copy.train(network.training)
+
+
+def _load(
+    network: Network, weights: Weights, source: str, layers: int | None = None, skip_heads: bool = False
+) -> LoadReport:
     count = len(network.layers) if layers is None else layers
     if not 0 < count <= len(network.layers):
-        raise WeightsMismatch(f"{path}: layers={layers} asked for; the cfg has {len(network.layers)}")
+        raise WeightsMismatch(f"{source}: layers={layers} asked for; the cfg has {len(network.layers)}")
     heads = {head for head in network.cfg.head_convolutions.values() if head < count} if skip_heads else set()
     classes = _classes_in_file(network, len(weights.floats)) if heads and count == len(network.layers) else None
     sizes = _file_sizes(network, classes)[:count]
     if len(weights.floats) != sum(sizes):
-        raise WeightsMismatch(f"{path}: {_mismatch(network, sizes, len(weights.floats))}")
+        raise WeightsMismatch(f"{source}: {_mismatch(network, sizes, len(weights.floats))}")
     _fill(network, sizes, weights.floats, heads)
     return LoadReport(weights.seen, tuple(sorted(heads)))
 

@@ -95,6 +95,7 @@ class Proof(BaseModel):
     percent: float | None = None
     images: int | None = None
     max_abs_difference: float | None = None
+    precision: str | None = None
     tolerance: float | None = None
     parameters: MaybeBeforeAfter = BeforeAfter()
     macs: MaybeBeforeAfter = BeforeAfter()

@@ -1,6 +1,7 @@
-"""Pruning as a whole: readiness, proof, and what the proof catches."""
+"""Pruning as a whole: proof, and what the proof catches."""
 
 import json
+import struct
 import sys
 from pathlib import Path
 
@@ -11,21 +12,22 @@ from small_networks import conv, head, random_images, random_network
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
-from yolo_dist.compress.pruning import PruneConfig, check_ready, make_plan, prune
+from yolo_dist.compress.pruning import PruneConfig, prune
 from yolo_dist.compress.pruning.carry_out import carry_out
-from yolo_dist.compress.pruning.proof import TOLERANCE, largest_difference, weight_bytes
+from yolo_dist.compress.pruning.proof import TOLERANCE, compare_outputs, weight_bytes
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.surgery import cut
-from yolo_dist.compress.sparsity import absolute_gammas, batch_norm, prunable_share
+from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.cfg import Convolutional, Dropout, Maxpool, Route
 from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters
-from yolo_dist.darknet.weights import save_weights
-from yolo_dist.errors import NonFiniteOutput, NotSparseEnough, ProofError, PruneError
+from yolo_dist.darknet.weights import save_weights, weights_bytes
+from yolo_dist.errors import NonFiniteOutput, ProofError, PruneError
 
 SIZE = (32, 32)
 FORCED = PruneConfig(percent=0.5, force=True)
+REESTIMATED = FORCED.model_copy(update={"reestimate_images": 4})
 
 
 @pytest.fixture
@@ -79,6 +81,12 @@ def test_a_proof_prints_as_json_and_takes_accuracies_later(network: Network) -> 
     assert set(written["parameters"]) == {"before", "after"}
 
 
+def test_a_target_latency_is_in_the_proof_beside_the_one_measured(network: Network) -> None:
+    proof = prune(network, PruneConfig(target_latency_ms=1e3, force=True), random_images(), SIZE).proof
+    assert proof.target_latency_ms == 1e3
+    assert 0 < proof.latency_ms.after < 1e3
+
+
 def test_the_network_that_is_cut_stays_as_it_was(network: Network) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.train()
@@ -128,31 +136,23 @@ def test_a_head_that_is_not_finite_is_no_proof(broken: int) -> None:
     with torch.no_grad():
         feeder.conv.bias[0] = float("nan")
     with pytest.raises(ProofError, match="differ by nan"):
-        largest_difference(network, compact, graph, kept, random_images())
+        compare_outputs(network, compact, graph, kept, random_images())
     with pytest.raises(NonFiniteOutput, match="its weights are useless"):
-        largest_difference(
+        compare_outputs(
             compact, compact, ChannelGraph.from_cfg(compact.cfg), np.ones(len(kept), np.bool_), random_images()
         )
 
 
-def test_a_network_with_ordinary_gammas_is_not_ready_and_says_to_what_it_is(network: Network) -> None:
-    with pytest.raises(NotSparseEnough, match=r"percent 0.5 would cut \d+\.\d% of the summed .*--force"):
-        prune(network, PruneConfig(percent=0.5), random_images(), SIZE)
-
-
-def test_a_sparse_network_is_ready_to_the_percent_that_the_gauge_shows(sparse: Network) -> None:
-    layers = list(ChannelGraph.from_cfg(sparse.cfg).convolutions())
-    share = prunable_share(np.concatenate(list(absolute_gammas(sparse, layers).values())))
-    ready = np.floor(share * 100) / 100
-    assert ready > 0.3
-    check_ready(sparse, make_plan(sparse, PruneConfig(percent=ready)))
-    with pytest.raises(NotSparseEnough, match=f"ready to percent {ready:g}:"):
-        check_ready(sparse, make_plan(sparse, PruneConfig(percent=ready + 0.2)))
-
-
-def test_a_ready_network_needs_no_force(sparse: Network) -> None:
-    result = prune(sparse, PruneConfig(percent=0.3), random_images(), SIZE)
-    assert count_parameters(result.network.cfg) < count_parameters(sparse.cfg)
+def test_the_proof_says_when_only_float64_tells_rounding_from_a_mistake() -> None:
+    """Outputs of a million are rounded to multiples of 1/16 in float32."""
+    network = random_network(conv(16, 3), conv(64, 3), conv(64, 3), *head())
+    small = prune(network, FORCED, random_images(), SIZE).proof
+    assert (small.precision, small.float32_difference) == ("float32", small.max_abs_difference)
+    network.get_parameter("layers.3.conv.weight").data *= 1e6
+    large = prune(network, FORCED, random_images(), SIZE).proof
+    assert large.precision == "float64"
+    assert large.max_abs_difference <= large.tolerance < large.float32_difference
+    assert {"precision", "float32_difference"} <= json.loads(str(large)).keys()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -208,14 +208,45 @@ def test_reestimation_without_images_is_refused_rather_than_ruining_the_network(
     assert torch.equal(_mean(network, 0), before)
 
 
-def test_pruning_measures_statistics_anew_where_asked(network: Network) -> None:
+@pytest.mark.parametrize("compensate", [True, False])
+def test_pruning_measures_statistics_anew_where_asked(network: Network, compensate: bool) -> None:
     images, batches = random_images(), [random_images(4, seed=8)]
-    config = FORCED.model_copy(update={"reestimate_images": 4})
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    config = REESTIMATED.model_copy(update={"compensate": compensate})
     anew, left = prune(network, config, images, SIZE, batches), prune(network, FORCED, images, SIZE)
     by_hand = left.network
     reestimate_batchnorm(by_hand, batches)
     assert torch.equal(_mean(anew.network, 0), _mean(by_hand, 0))
     assert anew.proof.max_abs_difference <= TOLERANCE
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_the_proof_is_about_the_network_after_re_estimation(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(compact: Network, batches: list[Tensor]) -> None:
+        reestimate_batchnorm(compact, batches)
+        batch_norm(compact, 0).bias.data[0] += 1
+
+    monkeypatch.setattr(sys.modules[prune.__module__], "reestimate_batchnorm", careless)
+    with pytest.raises(ProofError, match="nothing was written"):
+        prune(network, REESTIMATED, random_images(), SIZE, [random_images(4, seed=8)])
+
+
+def test_images_that_are_no_numbers_leave_no_network(network: Network) -> None:
+    batch = random_images(4)
+    batch[2, 0, 5, 5] = float("nan")
+    with pytest.raises(PruneError, match=r"layer 0 .*not finite; look for the training image that gives such"):
+        prune(network, REESTIMATED, random_images(), SIZE, [batch])
+
+
+def test_the_proof_is_about_the_network_that_its_files_give(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(written: Network) -> bytes:
+        data = bytearray(weights_bytes(written))
+        data[-4:] = struct.pack("<f", 100.0)
+        return bytes(data)
+
+    monkeypatch.setattr("yolo_dist.darknet.weights.weights_bytes", damaged)
+    with pytest.raises(ProofError, match="nothing was written"):
+        prune(network, FORCED, random_images(), SIZE)
 
 
 def test_weight_bytes_are_those_of_the_file(network: Network, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from yolo_dist.compress.pruning import selection as selecting
 from yolo_dist.compress.pruning.carry_out import planned_cfg
 from yolo_dist.compress.pruning.prune import planner
 from yolo_dist.compress.pruning.selection import Accuracy, select_plan
+from yolo_dist.compress.pruning.trials import Outcome
 from yolo_dist.config import validate
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters
@@ -28,6 +29,10 @@ def network() -> Network:
 def selected(network: Network, accuracy: Accuracy | None = None, **request: Any) -> PrunePlan:
     config = PruneConfig.model_validate(request)
     return select_plan(network, planner(network, config), config, SIZE, accuracy)
+
+
+def scored(map50: float, map_: float = 0.0) -> Outcome:
+    return Outcome(parameters=1, map=map_, map50=map50)
 
 
 def kept_share(plan: PrunePlan) -> float:
@@ -77,9 +82,9 @@ def test_latency_is_measured_on_the_networks_that_would_come_out(
 def test_the_hardest_cut_that_keeps_accuracy(network: Network) -> None:
     asked: list[float] = []
 
-    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
+    def accuracy(plans: Sequence[PrunePlan]) -> list[Outcome]:
         asked.extend(kept_share(plan) for plan in plans)
-        return [0.9 * kept_share(plan) for plan in plans]
+        return [scored(0.9 * kept_share(plan)) for plan in plans]
 
     plan = selected(network, accuracy, max_map_drop=0.27)
     assert kept_share(plan) == pytest.approx(0.7, abs=1 / 72)
@@ -91,25 +96,33 @@ def test_the_drop_counts_from_the_network_as_it_is(network: Network) -> None:
     """`slim` cuts a channel even at percent 0; that loss is part of the drop."""
     asked: list[PrunePlan] = []
 
-    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
+    def accuracy(plans: Sequence[PrunePlan]) -> list[Outcome]:
         asked.extend(plans)
-        return [kept_share(plan) for plan in plans]
+        return [scored(kept_share(plan)) for plan in plans]
 
     selected(network, accuracy, method="slim", max_map_drop=0.3)
     assert asked[0].channels == {}
 
 
+def test_a_drop_that_percent_0_exceeds_names_the_smallest_one_measured(network: Network) -> None:
+    def accuracy(plans: Sequence[PrunePlan]) -> list[Outcome]:
+        return [scored(0.8 * kept_share(plan) if plan.channels else 0.9) for plan in plans]
+
+    with pytest.raises(PruneError, match=r"slim: max_map_drop 0.05 cannot be met; the smallest drop .* 0, is 0\.1\d*;"):
+        selected(network, accuracy, method="slim", max_map_drop=0.05)
+
+
 def test_a_network_that_keeps_its_accuracy_is_cut_until_a_layer_would_vanish(network: Network) -> None:
-    plan = selected(network, lambda plans: [0.5] * len(plans), max_map_drop=0.0)
+    plan = selected(network, lambda plans: [scored(0.5)] * len(plans), max_map_drop=0.0)
     assert min(map(len, plan.keep.values())) == 1
 
 
-def test_the_best_of_several_random_shapes_is_taken(network: Network) -> None:
+def test_the_random_shape_of_the_highest_map_is_taken_the_first_of_equals(network: Network) -> None:
     seen: list[PrunePlan] = []
 
-    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
+    def accuracy(plans: Sequence[PrunePlan]) -> list[Outcome]:
         seen.extend(plans)
-        return [0.1, 0.7, 0.3, 0.7]
+        return [scored(0.9, 0.1), scored(0.5, 0.3), scored(0.8, 0.2), scored(0.7, 0.3)]
 
     request: dict[str, Any] = {"method": "eagle-eye", "target_macs": 0.5, "reestimate_images": 8}
     plan = selected(network, accuracy, **request, candidates=4, seed=5)

@@ -1,4 +1,4 @@
-"""EagleEye: random shapes under a budget; the best one is found by its accuracy, not by a rule.
+"""EagleEye: random shapes under a budget; the best one is found by its validation mAP, not by a rule.
 
 Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network Pruning". This file draws one shape;
 `selection` draws as many as asked for and keeps the one that is best after batch-norm re-estimation, which needs no

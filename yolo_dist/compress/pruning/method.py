@@ -43,7 +43,7 @@ class PruneConfig(Config):
     max_map_drop: Annotated[float, Ge(0), Lt(1)] | None = None
     """In place of a percent: how far mAP50 on the validation split may fall before any fine-tuning."""
     candidates: Annotated[int, Ge(1)] = 50
-    """Random shapes of which `eagle-eye` takes the best."""
+    """Random shapes of which `eagle-eye` takes that of the highest validation mAP."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of what is random: the shapes of `eagle-eye`, importance `random`."""
     compensate: bool = True

@@ -1,10 +1,11 @@
 """The proof beside every pruned model: the masked full-size and the compact network give the same outputs."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,14 +39,30 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far the raw head outputs of two networks lie apart.
+
+    Attributes:
+        max_abs_difference: the largest difference, in the precision that decided.
+        precision: `float64` where in float32 they differ by more than the tolerance.
+        float32_difference: the largest difference in float32.
+    """
+
+    max_abs_difference: float
+    precision: Literal["float32", "float64"]
+    float32_difference: float
+
+
+@dataclass(frozen=True)
 class Proof:
     """What was compared, and what both networks measure.
 
     Attributes:
         images: how many images both networks saw.
-        max_abs_difference: largest difference between raw head outputs.
+        max_abs_difference, precision, float32_difference: see `Agreement`.
         channels: filters of every convolution that lost some; none are left of a removed one.
         map50: accuracy on the validation split before and after, where one was given.
+        target_latency_ms: what was asked for; `latency_ms` is a measurement of its own and may exceed it.
     """
 
     method: str
@@ -53,6 +70,8 @@ class Proof:
     threshold: float | None
     images: int
     max_abs_difference: float
+    precision: Literal["float32", "float64"]
+    float32_difference: float
     tolerance: float
     parameters: Change
     macs: Change
@@ -60,6 +79,17 @@ class Proof:
     latency_ms: Change
     channels: tuple[dict[str, int], ...]
     map50: Change | None = None
+    target_latency_ms: float | None = None
+
+    @property
+    def speed_up(self) -> float:
+        """How many times as fast the network became."""
+        return self.latency_ms.before / self.latency_ms.after
+
+    @property
+    def share_of_ideal(self) -> float:
+        """Speed-up over the reduction of MACs; 1 where time falls as operations do."""
+        return self.speed_up / (self.macs.before / self.macs.after)
 
     def with_map50(self, before: float, after: float) -> "Proof":
         """The same proof with the accuracies of both networks."""
@@ -67,36 +97,36 @@ class Proof:
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return asdict(self)
+        return asdict(self) | {"share_of_ideal": self.share_of_ideal}
 
     def __str__(self) -> str:
         return json.dumps(self.as_json(), indent=2)
 
 
-def largest_difference(
+def compare_outputs(
     network: Network,
     compact: Network,
     graph: ChannelGraph,
     kept: NDArray[np.bool_],
     images: Tensor,
     blocks: Sequence[ResidualBlock] = (),
-) -> float:
-    """Largest absolute difference between the raw head outputs of the masked full-size and the compact network.
+) -> Agreement:
+    """How far the raw head outputs of the masked full-size and the compact network lie apart.
 
     Both sum in different orders, so that rounding alone can exceed the tolerance where outputs are large. Then they are
     compared once more in float64: a wrong network stays wrong, rounding disappears.
 
     Args:
-        network: full-size (compensated, if the compact one is).
-        compact: the network that was cut, best read back from its files.
+        network: full-size (compensated, if the compact one is; with its statistics, if they were measured anew).
+        compact: the network that was cut, read back from what is written of it.
         graph: channel graph of `network`.
         kept: which of its channels stay, bool [channels].
         images: float [B, C, H, W] in 0..1.
         blocks: residual blocks that the compact network does not have; masked, their branches add nothing.
 
     Raises:
-        NonFiniteOutput: the network to be cut gives NaN or infinity.
-        ProofError: they differ by more than the tolerance.
+        NonFiniteOutput: the full-size network gives NaN or infinity.
+        ProofError: they differ by more than the tolerance, or the compact one gives NaN or infinity.
     """
 
     def compare(precision: torch.dtype) -> float:
@@ -106,8 +136,8 @@ def largest_difference(
             # one image at a time: the memory of large networks is that of their maps
             return float(np.max([_apart(network, compact, image) for image in images.to(precision).split(1)]))
 
-    difference = compare(torch.float32)
-    if not difference <= TOLERANCE:
+    rounded = difference = compare(torch.float32)
+    if TOLERANCE < rounded < math.inf:
         try:
             difference = compare(torch.float64)
         finally:
@@ -118,7 +148,7 @@ def largest_difference(
             f"the masked and the pruned network differ by {difference:.3g}, more than {TOLERANCE:g}; nothing was "
             "written; please report the cfg, the method and the percent"
         )
-    return difference
+    return Agreement(difference, "float32" if rounded <= TOLERANCE else "float64", rounded)
 
 
 def _apart(masked: Network, compact: Network, image: Tensor) -> float:

@@ -13,19 +13,20 @@ from yolo_dist.compress.pruning.carry_out import carry_out
 from yolo_dist.compress.pruning.layer_removal import Lineage
 from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
-from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, largest_difference, measure_change
+from yolo_dist.compress.pruning.proof import TOLERANCE, Proof, changed_channels, compare_outputs, measure_change
 from yolo_dist.compress.pruning.readiness import Damage, check_ready
-from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
+from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm, with_same_statistics
 from yolo_dist.compress.pruning.selection import Accuracy, Planner, select_plan
 from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.darknet.network import Network
+from yolo_dist.darknet.weights import read_back
 from yolo_dist.errors import AlreadyQuantized, PruneError
 from yolo_dist.freed_memory import return_freed_memory
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """A compact network, the plan it follows, and the proof that it equals the masked one."""
+    """A compact network as its files give it, the plan it follows, and the proof that it equals the masked one."""
 
     network: Network
     plan: PrunePlan
@@ -85,7 +86,7 @@ def prepare(network: Network, measure: str = "gamma", basis: Basis | None = None
     return graph, importance
 
 
-def require_finite_weights(network: Network) -> None:
+def require_finite_weights(network: Network, remedy: str = "train the network again") -> None:
     """Refuse a network with NaN or infinity in it.
 
     Raises:
@@ -93,7 +94,7 @@ def require_finite_weights(network: Network) -> None:
     """
     for index, layer in enumerate(network.layers):
         if not all(bool(torch.isfinite(values).all()) for values in layer.state_dict().values()):
-            raise PruneError(f"{network.cfg.place(index)} has weights that are not finite; train the network again")
+            raise PruneError(f"{network.cfg.place(index)} has weights that are not finite; {remedy}")
 
 
 def _require_differences(importance: Importance, measure: str) -> None:
@@ -129,26 +130,33 @@ def prune(
 
     Raises:
         NotSparseEnough: see `check_ready`; not with `force`.
-        LayerWouldVanish, PruneError: the method cannot meet the request.
+        LayerWouldVanish, PruneError: the method cannot meet the request, or re-estimation gives no numbers.
         ProofError: masked and compact network disagree.
     """
-    plan = choose_plan(network, config, image_size, accuracy, calibration)
+    plans = planner(network, config, calibration)
+    plan = select_plan(network, plans, config, image_size, accuracy)
     if not (config.force or config.measures_accuracy):
-        check_ready(network, plan, damage)
+        check_ready(network, plans, config, plan, damage)
     result = carry_out(network, plan, compensated=config.compensate)
-    compact = result.network
-    difference = largest_difference(result.full, compact, result.graph, result.kept, images, plan.blocks)
-    return_freed_memory()  # maps of all sizes lay between the weights, which for a large network is most of its size
+    result = replace(result, network=read_back(result.network))
+    compact, full = result.network, result.full
     if config.reestimate_images:
         reestimate_batchnorm(compact, training_batches)
+        require_finite_weights(compact, "look for the training image that gives such statistics")
+        full = with_same_statistics(result)
+    agreement = compare_outputs(full, compact, result.graph, result.kept, images, plan.blocks)
+    return_freed_memory()  # maps of all sizes lay between the weights, which for a large network is most of its size
     proof = Proof(
         method=plan.method,
         percent=plan.percent,
         threshold=plan.threshold,
         images=len(images),
-        max_abs_difference=difference,
+        max_abs_difference=agreement.max_abs_difference,
+        precision=agreement.precision,
+        float32_difference=agreement.float32_difference,
         tolerance=TOLERANCE,
         channels=changed_channels(network, compact, result.lineage),
+        target_latency_ms=config.target_latency_ms,
         **measure_change(network, compact, image_size),
     )
     return_freed_memory()

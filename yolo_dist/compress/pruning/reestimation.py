@@ -4,11 +4,14 @@ Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network 
 """
 
 from collections.abc import Collection, Iterable
+from copy import deepcopy
 
 import torch
 from torch import Tensor
 from torch.nn import BatchNorm2d
 
+from yolo_dist.compress.pruning.carry_out import Compact
+from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
 
@@ -44,3 +47,19 @@ def reestimate_batchnorm(network: Network, batches: Iterable[Tensor], frozen: Co
     network.train(training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+@torch.no_grad()
+def with_same_statistics(result: Compact) -> Network:
+    """The full-size network with the statistics that the compact one has by now.
+
+    It shares all weights with `result.full`, which stays as it is; channels that were cut keep their statistics.
+    """
+    full = deepcopy(result.full, {id(weight): weight for weight in result.full.parameters()})
+    for layer, origin in zip(result.network.layers, result.lineage, strict=True):
+        if origin is None or not isinstance(layer, Convolution) or layer.norm is None:
+            continue
+        staying = torch.from_numpy(result.kept[result.graph.outputs[origin]])
+        for name in ("running_mean", "running_var"):
+            full.get_buffer(f"layers.{origin}.norm.{name}")[staying] = layer.norm.get_buffer(name)
+    return full

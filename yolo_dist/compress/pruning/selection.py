@@ -12,6 +12,7 @@ from yolo_dist.compress.pruning.budget import Budget, cost_of
 from yolo_dist.compress.pruning.carry_out import carry_out, planned_cfg
 from yolo_dist.compress.pruning.method import PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
+from yolo_dist.compress.pruning.trials import Outcome
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import LayerWouldVanish, PruneError
 from yolo_dist.evaluate.latency import network_latency_ms
@@ -20,8 +21,8 @@ THOUSANDTHS = range(1000)
 
 Planner = Callable[[PruneConfig], PrunePlan]
 """What a method makes of a configuration; graph and importance are fixed."""
-Accuracy = Callable[[Sequence[PrunePlan]], Sequence[float]]
-"""mAP50 on the validation split after each plan was carried out."""
+Accuracy = Callable[[Sequence[PrunePlan]], Sequence[Outcome]]
+"""What each plan leaves, measured on the validation split; see `evaluate_plans`."""
 
 
 def select_plan(
@@ -91,15 +92,23 @@ def _mildest(
 def _hardest(planner: Planner, config: PruneConfig, drop: float, accuracy: Accuracy) -> PrunePlan:
     """The plan of the largest percent at which mAP50 is no more than `drop` below that of the uncut network."""
     uncut = PrunePlan.from_masks({}, method=config.method, percent=0, threshold=None)  # slim cuts even at percent 0
-    floor = accuracy([uncut])[0] - drop
+    whole = accuracy([uncut])[0].map50
+    kept: list[float] = []
 
     def lost(thousandths: int) -> bool:
         try:
-            return accuracy([planner(_at(config, thousandths))])[0] < floor
+            plan = planner(_at(config, thousandths))
         except LayerWouldVanish:
             return True
+        kept.append(accuracy([plan])[0].map50)
+        return kept[-1] < whole - drop
 
-    first = bisect_left(THOUSANDTHS, True, lo=1, key=lost)
+    first = bisect_left(THOUSANDTHS, True, key=lost)
+    if not first:
+        raise PruneError(
+            f"method {config.method}: max_map_drop {drop:g} cannot be met; the smallest drop measured, down to percent "
+            f"0, is {whole - max(kept):.3g}; allow that, cut fewer shortcuts or another way, or train sparser"
+        )
     return planner(_at(config, first - 1))
 
 
@@ -108,8 +117,8 @@ def _best_of(planner: Planner, config: PruneConfig, accuracy: Accuracy | None) -
     plans = [planner(config.model_copy(update={"seed": seed})) for seed in seeds]
     if len(plans) == 1:
         return plans[0]
-    scores = _required(accuracy, f"method {config.method}")(plans)
-    return plans[max(range(len(plans)), key=lambda number: scores[number])]
+    outcomes = _required(accuracy, f"method {config.method}")(plans)
+    return plans[max(range(len(plans)), key=lambda number: outcomes[number].map)]
 
 
 def _at(config: PruneConfig, thousandths: int) -> PruneConfig:

@@ -12,7 +12,6 @@ from torch import Tensor
 from yolo_dist.compress.pruning.carry_out import carry_out
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
-from yolo_dist.compress.pruning.selection import Accuracy
 from yolo_dist.config import Config
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_parameters
@@ -89,17 +88,6 @@ def evaluate_plans(
         if progress:
             progress(len(outcomes), len(plans))
     return [outcomes[number] for number in range(len(plans))]
-
-
-def accuracy_of(
-    setup: TrialSetup, workers: int = 0, progress: Progress | None = None, option: str = "cluster.workers"
-) -> Accuracy:
-    """What `select_plan` asks for: mAP50 of plans; see `evaluate_plans`."""
-
-    def accuracy(plans: Sequence[PrunePlan]) -> list[float]:
-        return [outcome.map50 for outcome in evaluate_plans(setup, plans, workers, progress, option)]
-
-    return accuracy
 
 
 def outcomes_of(
