@@ -47,7 +47,7 @@ class PruneConfig(Config):
     seed: Annotated[int, Ge(0)] = 0
     """Seed of what is random: the shapes of `eagle-eye`, importance `random`."""
     compensate: bool = True
-    """Push the constant that a cut channel still emits into the layers that read it."""
+    """Push the constants that cut channels and removed blocks still emit into the layers that read them."""
     reestimate_images: Annotated[int, Ge(0)] = 0
     """Training images on which batch-norm statistics are measured anew after the cut; 0 leaves them."""
     calibration_images: Annotated[int, Ge(1)] = 64
