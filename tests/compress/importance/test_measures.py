@@ -62,13 +62,28 @@ def test_a_plan_keeps_what_its_importance_ranks_highest_and_says_which_it_was(me
     assert plan.importance == plan.as_json()["importance"] == measure
 
 
-@every_measure
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"eagle-eye"}))
-def test_every_method_that_ranks_channels_goes_by_every_measure(method: str, measure: str) -> None:
+LAYER_METHODS = {"layer", "layer-channel", "layer-channel-regular"}
+FITTING = [
+    (method, measure)
+    for method in sorted(set(METHODS) - {"eagle-eye"})
+    for measure in sorted(set(MEASURES) - ({"l1", "l2"} if method in LAYER_METHODS else set()))
+]
+
+
+@pytest.mark.parametrize(("method", "measure"), FITTING)
+def test_every_method_goes_by_every_measure_of_what_it_ranks(method: str, measure: str) -> None:
     network = random_network(conv(8, 3), conv(4), conv(8, 3), Shortcut(from_layer=-3), conv(6), *head())
     amount = {"percents": (0.5, 0.5, 0.5)} if method == "layerwise" else {"percent": 0.1}
     plan = make_plan(network, validate(PruneConfig, {"method": method, "importance": measure, **amount}, ""), [loss])
     assert (plan.method, plan.importance) == (method, measure)
+
+
+@pytest.mark.parametrize("measure", ["l1", "l2"])
+@pytest.mark.parametrize("method", sorted(LAYER_METHODS))
+def test_norms_relative_to_their_layer_rank_no_blocks(method: str, measure: str) -> None:
+    problem = f"importance {measure} has the same mean in every layer, so method {method} cannot rank blocks by it; "
+    with pytest.raises(ConfigError, match=problem + "there are gamma, gamma-beta, random, taylor"):
+        validate(PruneConfig, {"method": method, "importance": measure}, "prune")
 
 
 def test_seeds_of_random_importance_give_different_plans() -> None:

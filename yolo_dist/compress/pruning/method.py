@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import field_validator, model_validator
 
 from yolo_dist.compress.graph import ChannelGraph, Scope
-from yolo_dist.compress.importance import CALIBRATED, MEASURES, Importance
+from yolo_dist.compress.importance import CALIBRATED, MEASURES, RELATIVE, Importance
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.config import Config
 
@@ -84,6 +84,11 @@ class PruneConfig(Config):
         if "calibration_images" in given and self.importance not in CALIBRATED:
             raise ValueError(
                 f"importance {self.importance} does not use calibration_images; {_listed(CALIBRATED)} does"
+            )
+        if "shortcuts" in used and self.importance in RELATIVE:
+            raise ValueError(
+                f"importance {self.importance} has the same mean in every layer, so method {self.method} cannot rank "
+                f"blocks by it; there are {_listed(MEASURES.keys() - RELATIVE)}"
             )
         targets = [name for name in TARGETS if getattr(self, name) is not None]
         if len(targets) > 1:
