@@ -13,7 +13,7 @@ from yolo_dist.compress.importance import MEASURES, Basis
 from yolo_dist.compress.pruning import METHODS, PruneConfig, make_plan, prune
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.config import validate
-from yolo_dist.darknet.cfg import Route, Shortcut
+from yolo_dist.darknet.cfg import Route, Shortcut, Upsample
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import ConfigError, NotSparseEnough, PruneError
 
@@ -117,9 +117,25 @@ def test_a_measure_that_tells_no_channels_apart_is_named(measure: str, value: st
     with torch.no_grad():
         batch_norm(network, 0).weight.fill_(0.5)
         network.get_parameter("layers.0.conv.weight").fill_(0.25)
-    message = re.escape(f"importance {measure} is {value} for all channels, so nothing tells them apart; ")
+    message = re.escape(
+        f"importance {measure} is {value} for all channels that may be cut, so nothing tells them apart; "
+    )
     with pytest.raises(PruneError, match=f"^{message}"):
         make_plan(network, PruneConfig(importance=measure))
+
+
+@pytest.mark.parametrize("method", ["normal", "regular", "shortcut", "slim"])
+def test_channels_that_may_not_be_cut_tell_no_others_apart(method: str) -> None:
+    """Layer 1 feeds an upsampling, which the classic scope leaves out: its γ differ, all others are equal."""
+    network = random_network(conv(64, 3, stride=2), conv(8), Upsample(), *head())
+    with torch.no_grad():
+        batch_norm(network, 0).weight.fill_(0.5)
+    with pytest.raises(PruneError, match=r"importance gamma is 0\.5 for all channels that may be cut"):
+        make_plan(network, PruneConfig(method=method))
+
+
+def test_a_single_channel_need_not_differ_from_others() -> None:
+    assert make_plan(random_network(conv(1, 3), *head()), PruneConfig()).keep == {0: (0,)}
 
 
 @pytest.mark.parametrize(
