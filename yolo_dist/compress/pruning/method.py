@@ -29,7 +29,7 @@ class PruneConfig(Config):
     scope: Scope = "classic"
     """`classic` leaves out what the original left out; `full` cuts wherever the channel graph allows it."""
     shortcuts: Annotated[int, Ge(0)] | None = None
-    """Residual blocks to remove by a layer method; by default `percent` of them."""
+    """Residual blocks to remove by a layer method; by default `percent` of them, rounded down: never the last."""
     round_to: Annotated[int, Ge(1)] | None = None
     """Channels that stay are rounded up to a multiple of this; 32 by default for the methods called regular."""
     layer_keep: Annotated[float, Gt(0), Le(1)] = 0.01
@@ -95,6 +95,9 @@ class PruneConfig(Config):
             raise ValueError(f"{' and '.join(targets)} are one target too many; give one")
         if targets and self.percent != fields["percent"].default:
             raise ValueError(f"{targets[0]} stands in place of percent; give one of them")
+        amounts = [*targets, *sorted(given & {"percent"})]
+        if self.shortcuts is not None and amounts and not self.cuts_channels:
+            raise ValueError(f"method {self.method} takes shortcuts in place of {amounts[0]}; give one of them")
         if targets and not self.draws_candidates and "percent" not in used:
             raise ValueError(f"{targets[0]} needs a method with a percent, and {self.method} has none")
         if "percents" in used and not self.percents:
@@ -102,6 +105,16 @@ class PruneConfig(Config):
         if self.draws_candidates and not self.reestimate_images:
             raise ValueError(f"{self.method} judges networks after re-estimation; set reestimate_images, such as 64")
         return self
+
+    @property
+    def cuts_channels(self) -> bool:
+        """Whether the method cuts channels, and not blocks alone."""
+        return "round_to" in OPTIONS[self.method]
+
+    @property
+    def share_of_blocks(self) -> bool:
+        """Whether residual blocks go by `percent`, which never removes the last."""
+        return "shortcuts" in OPTIONS[self.method] and self.shortcuts is None
 
     @property
     def draws_candidates(self) -> bool:
