@@ -138,6 +138,8 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
         f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters; masked and "
         f"compact network differ by {proof.max_abs_difference:.1e} on {proof.images} images"
     )
+    if pruned.warning:
+        say(f"{context.stage}: {pruned.warning}")
     model = context.output / BUNDLE_FOLDER
     start.followed_by(pruned.network, pruned.lineage).save(model)
     publish(context.output / PLAN_FILE, json.dumps(pruned.plan.as_json()))

@@ -179,6 +179,8 @@ def prune(
     if predictions and not as_json:
         _show_predictions(predictions, len(setup.validation))
     save_pruned(bundle, pruned, config, target)
+    if pruned.warning:
+        typer.echo(pruned.warning, err=True)
     if as_json:
         show.as_json(pruned.proof.as_json() | {"prediction": [one.as_json() for one in predictions]})
         return

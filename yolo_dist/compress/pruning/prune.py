@@ -33,6 +33,16 @@ class Pruned:
     lineage: Lineage
     """Which layer of the network before each of its layers was."""
 
+    @property
+    def warning(self) -> str | None:
+        """One line where the request came to nothing; None where something was cut."""
+        if self.proof.channels:
+            return None
+        return (
+            f"warning: method {self.plan.method} cut nothing, so the network is as large as before; ask for more by "
+            "percent, target or shortcuts, or round less (round_to)"
+        )
+
 
 def make_plan(network: Network, config: PruneConfig, calibration: Iterable[BatchLoss] = ()) -> PrunePlan:
     """What a method would cut at a percent; nothing is changed.
