@@ -145,6 +145,8 @@ def prune_stage(context: StageContext, config: PruneConfig) -> None:
     say(f"{context.stage}: {proof.parameters.before:,.0f} → {proof.parameters.after:,.0f} parameters")
     for sentence in sentences(proof):
         say(f"{context.stage}: {sentence}")
+    if pruned.warning:
+        say(f"{context.stage}: {pruned.warning}")
     model = context.output / BUNDLE_FOLDER
     start.followed_by(pruned.network, pruned.lineage).save(model)
     publish(context.output / PLAN_FILE, json.dumps(pruned.plan.as_json()))

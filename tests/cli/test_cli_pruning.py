@@ -98,6 +98,14 @@ def test_requests_that_cannot_be_met_say_what_can(folder: Path, options: list[st
     assert not (folder / "pruned").exists()
 
 
+@pytest.mark.parametrize("options", [["--method", "layer", "--percent", "0.4"], ["--method", "regular"]], ids=" ".join)
+def test_a_request_that_cuts_nothing_says_so_in_one_line(folder: Path, options: list[str]) -> None:
+    outcome = done(*words(folder), "--force", "--predict-images", "0", *options, "--json")
+    parameters = outcome.json()["parameters"]
+    assert parameters["after"] == parameters["before"]
+    assert re.fullmatch(r"warning: method (layer|regular) cut nothing, .* round less \(round_to\)\n", outcome.err)
+
+
 def test_layer_methods_on_a_network_without_shortcuts_name_what_works(folder: Path) -> None:
     (error,) = refused(*words(folder, "bundle"), "--method", "layer", "--force")
     assert "no shortcuts" in error
@@ -111,7 +119,7 @@ def test_gammas_that_are_all_equal_are_refused(folder: Path) -> None:
             batch_norm(bundle.network, layer).weight.fill_(-0.5)
     bundle.save(folder / "equal")
     (error,) = refused(*words(folder, "equal"), "--force")
-    assert error.startswith("importance gamma is 0.5 for all channels, so nothing tells them apart")
+    assert error.startswith("importance gamma is 0.5 for all channels that may be cut, so nothing tells them apart")
     assert not (folder / "pruned").exists()
 
 

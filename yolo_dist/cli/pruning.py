@@ -81,7 +81,7 @@ def prune(
         int | None, typer.Option("--candidates", help="Shapes that eagle-eye draws.", show_default=False)
     ] = None,
     reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
-    compensate: Annotated[bool, typer.Option(help="Mend what cut channels still emitted.")] = True,
+    compensate: Annotated[bool, typer.Option(help="Mend what cut channels and blocks still emitted.")] = True,
     seed: Annotated[int, typer.Option("--seed", help="Of eagle-eye's shapes and random importance.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Cut although the network is not sparse enough.")] = False,
     predict_images: Annotated[
@@ -180,6 +180,8 @@ def prune(
     if predictions and not as_json:
         _show_predictions(predictions, len(setup.validation))
     save_pruned(bundle, pruned, config, target)
+    if pruned.warning:
+        typer.echo(pruned.warning, err=True)
     if as_json:
         show.as_json(pruned.proof.as_json() | {"prediction": [one.as_json() for one in predictions]})
         return

@@ -13,7 +13,7 @@ from yolo_dist.compress.importance import MEASURES, Basis
 from yolo_dist.compress.pruning import METHODS, PruneConfig, make_plan, prune
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.config import validate
-from yolo_dist.darknet.cfg import Route, Shortcut
+from yolo_dist.darknet.cfg import Route, Shortcut, Upsample
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import ConfigError, NotSparseEnough, PruneError
 
@@ -62,13 +62,28 @@ def test_a_plan_keeps_what_its_importance_ranks_highest_and_says_which_it_was(me
     assert plan.importance == plan.as_json()["importance"] == measure
 
 
-@every_measure
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"eagle-eye"}))
-def test_every_method_that_ranks_channels_goes_by_every_measure(method: str, measure: str) -> None:
+LAYER_METHODS = {"layer", "layer-channel", "layer-channel-regular"}
+FITTING = [
+    (method, measure)
+    for method in sorted(set(METHODS) - {"eagle-eye"})
+    for measure in sorted(set(MEASURES) - ({"l1", "l2"} if method in LAYER_METHODS else set()))
+]
+
+
+@pytest.mark.parametrize(("method", "measure"), FITTING)
+def test_every_method_goes_by_every_measure_of_what_it_ranks(method: str, measure: str) -> None:
     network = random_network(conv(8, 3), conv(4), conv(8, 3), Shortcut(from_layer=-3), conv(6), *head())
     amount = {"percents": (0.5, 0.5, 0.5)} if method == "layerwise" else {"percent": 0.1}
     plan = make_plan(network, validate(PruneConfig, {"method": method, "importance": measure, **amount}, ""), [loss])
     assert (plan.method, plan.importance) == (method, measure)
+
+
+@pytest.mark.parametrize("measure", ["l1", "l2"])
+@pytest.mark.parametrize("method", sorted(LAYER_METHODS))
+def test_norms_relative_to_their_layer_rank_no_blocks(method: str, measure: str) -> None:
+    problem = f"importance {measure} has the same mean in every layer, so method {method} cannot rank blocks by it; "
+    with pytest.raises(ConfigError, match=problem + "there are gamma, gamma-beta, random, taylor"):
+        validate(PruneConfig, {"method": method, "importance": measure}, "prune")
 
 
 def test_seeds_of_random_importance_give_different_plans() -> None:
@@ -100,9 +115,25 @@ def test_a_measure_that_tells_no_channels_apart_is_named(measure: str, value: st
     with torch.no_grad():
         batch_norm(network, 0).weight.fill_(0.5)
         network.get_parameter("layers.0.conv.weight").fill_(0.25)
-    message = re.escape(f"importance {measure} is {value} for all channels, so nothing tells them apart; ")
+    message = re.escape(
+        f"importance {measure} is {value} for all channels that may be cut, so nothing tells them apart; "
+    )
     with pytest.raises(PruneError, match=f"^{message}"):
         make_plan(network, PruneConfig(importance=measure))
+
+
+@pytest.mark.parametrize("method", ["normal", "regular", "shortcut", "slim"])
+def test_channels_that_may_not_be_cut_tell_no_others_apart(method: str) -> None:
+    """Layer 1 feeds an upsampling, which the classic scope leaves out: its γ differ, all others are equal."""
+    network = random_network(conv(64, 3, stride=2), conv(8), Upsample(), *head())
+    with torch.no_grad():
+        batch_norm(network, 0).weight.fill_(0.5)
+    with pytest.raises(PruneError, match=r"importance gamma is 0\.5 for all channels that may be cut"):
+        make_plan(network, PruneConfig(method=method))
+
+
+def test_a_single_channel_need_not_differ_from_others() -> None:
+    assert make_plan(random_network(conv(1, 3), *head()), PruneConfig()).keep == {0: (0,)}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Compensation: dead channels go, and the network's outputs stay what they were."""
+"""Compensation: dead channels and blocks go, and the network's outputs stay what they were."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,11 @@ from small_networks import conv, depthwise, head, random_images, random_network
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.pruning.carry_out import Compact, carry_out
 from yolo_dist.compress.pruning.compensation import compensate
+from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.surgery import cut
+from yolo_dist.compress.residual import residual_blocks
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.cfg import Avgpool, Dropout, Layer, Maxpool, Route, Shortcut, SqueezeExcite, Upsample
 from yolo_dist.darknet.network import Network
@@ -119,6 +122,67 @@ def test_nothing_is_pushed_through_a_gate() -> None:
     graph = ChannelGraph.from_cfg(network.cfg)
     mended = compensate(network, graph, graph.kept_channels({0: np.array([True, False, True, False])}))
     torch.testing.assert_close(batch_norm(mended, 2).running_mean, batch_norm(network, 2).running_mean)
+
+
+BLOCK: tuple[Layer, ...] = (conv(3), conv(6), Shortcut(from_layer=-3))
+"""Adds to a map of six channels."""
+
+EXACT_WITHOUT_BLOCKS: dict[str, tuple[list[Layer], list[int], dict[int, list[int]]]] = {
+    "read by a batch norm": ([conv(6), *BLOCK, conv(5)], [0], {}),
+    "read by a bias": ([conv(6), *BLOCK], [0], {}),
+    "the first of two": ([conv(6), *BLOCK, *BLOCK, conv(5)], [0], {}),
+    "the second of two": ([conv(6), *BLOCK, *BLOCK, conv(5)], [1], {}),
+    "both": ([conv(6), *BLOCK, *BLOCK, conv(5)], [0, 1], {}),
+    "cut channels around it too": ([conv(6), *BLOCK, *BLOCK, conv(5)], [0], {0: [1], 2: [1], 4: [0], 5: [1], 7: [2]}),
+    "upsampled": ([conv(6, stride=2), *BLOCK, Upsample(), conv(5)], [0], {}),
+    "pooled beyond the border": ([conv(6), *BLOCK, Maxpool(size=3, stride=1), conv(5)], [0], {}),
+    "averaged": ([conv(6), *BLOCK, Avgpool(), conv(5)], [0], {}),
+    "concatenated": ([conv(6), *BLOCK, conv(4), Route(layers=(-1, 3)), conv(5)], [0], {}),
+    "sliced": ([conv(6), *BLOCK, Route(layers=-1, groups=2, group_id=1), conv(5)], [0], {}),
+    "read in groups": ([conv(6), *BLOCK, conv(4, groups=2), conv(5)], [0], {}),
+    "depthwise": ([conv(6), *BLOCK, depthwise(6), conv(5)], [0], {}),
+    "depthwise with a bias": ([conv(6), *BLOCK, depthwise(6, batch_normalize=0), conv(5)], [0], {}),
+    "depthwise with some of its channels cut": ([conv(6), *BLOCK, depthwise(6), conv(5)], [0], {0: [2], 2: [2]}),
+}
+
+
+def without_dead_blocks(network: Network, numbers: list[int], dead: dict[int, list[int]]) -> Compact:
+    """What comes of `network` without those of its blocks, once γ of all that feeds their shortcuts is 0, and β not."""
+    graph = ChannelGraph.from_cfg(network.cfg)
+    blocks = [residual_blocks(graph)[number] for number in numbers]
+    with torch.no_grad():
+        for block in blocks:
+            batch_norm(network, block.feeding).weight.zero_()
+            batch_norm(network, block.feeding).bias.abs_()
+        for layer, channels in dead.items():
+            batch_norm(network, layer).weight[channels] = 0
+    masks = {
+        layer: np.isin(np.arange(len(graph.outputs[layer])), channels, invert=True) for layer, channels in dead.items()
+    }
+    plan = PrunePlan.from_masks(masks, method="layer", percent=0, threshold=None)
+    return carry_out(network, plan.without(blocks, method="layer"))
+
+
+@pytest.mark.parametrize(("layers", "numbers", "dead"), EXACT_WITHOUT_BLOCKS.values(), ids=EXACT_WITHOUT_BLOCKS.keys())
+def test_without_dead_blocks_the_network_says_what_it_said(
+    layers: list[Layer], numbers: list[int], dead: dict[int, list[int]]
+) -> None:
+    network, images = random_network(*layers, *head(), seed=3), random_images()
+    result = without_dead_blocks(network, numbers, dead)
+    assert len(result.network.layers) == len(network.layers) - 3 * len(numbers)
+    (before,), (after,) = outputs(network, images), outputs(result.network, images)
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [SqueezeExcite(filters=6, reduction=2), Shortcut(from_layer=0, activation="leaky")],
+    ids=lambda gate: gate.section,
+)
+def test_nothing_of_a_block_is_pushed_through_a_gate_or_an_activated_sum(gate: Layer) -> None:
+    network = random_network(conv(6), *BLOCK, gate, conv(5), *head())
+    result = without_dead_blocks(network, [0], {})
+    torch.testing.assert_close(batch_norm(result.full, 5).running_mean, batch_norm(network, 5).running_mean)
 
 
 def test_the_network_itself_is_left_alone() -> None:

@@ -39,6 +39,19 @@ def test_the_lowest_go_as_many_as_asked_for(request_: dict[str, float], gone: li
     assert plan.channels == {}
 
 
+@pytest.mark.parametrize(("request_", "removed"), [({"shortcuts": 0}, 0), ({"percent": 0.2}, 0), ({"shortcuts": 4}, 4)])
+def test_where_all_or_none_go_nothing_needs_to_tell_them_apart(request_: dict[str, float], removed: int) -> None:
+    assert len(plan_of(FOUR, weighing(0.5, 0.5, 0.5, 0.5), "layer", **request_).blocks) == removed
+
+
+@pytest.mark.parametrize("request_", [{"shortcuts": 1}, {"percent": 0.5}])
+def test_blocks_that_all_weigh_the_same_are_refused_whatever_else_differs(request_: dict[str, float]) -> None:
+    gammas = weighing(0.5, 0.5, 0.5, 0.5)
+    gammas[0] = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    with pytest.raises(PruneError, match=r"mean importance gamma is 0\.5 for all residual blocks, so nothing tells"):
+        plan_of(FOUR, gammas, "layer", **request_)
+
+
 def test_blocks_that_weigh_the_same_go_in_order() -> None:
     plan = plan_of(FOUR, weighing(0.5, 0.2, 0.2, 0.2), "layer", shortcuts=2)
     assert [block.shortcut for block in plan.blocks] == [6, 9]

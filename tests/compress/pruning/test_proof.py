@@ -18,7 +18,8 @@ from yolo_dist.compress.pruning.proof import TOLERANCE, compare_outputs, weight_
 from yolo_dist.compress.pruning.reestimation import reestimate_batchnorm
 from yolo_dist.compress.pruning.surgery import cut
 from yolo_dist.compress.sparsity import batch_norm
-from yolo_dist.darknet.cfg import Convolutional, Dropout, Maxpool, Route
+from yolo_dist.config import validate
+from yolo_dist.darknet.cfg import Convolutional, Dropout, Maxpool, Route, Shortcut
 from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters
@@ -85,6 +86,23 @@ def test_a_target_latency_is_in_the_proof_beside_the_one_measured(network: Netwo
     proof = prune(network, PruneConfig(target_latency_ms=1e3, force=True), random_images(), SIZE).proof
     assert proof.target_latency_ms == 1e3
     assert 0 < proof.latency_ms.after < 1e3
+
+
+@pytest.mark.parametrize(
+    ("request_", "silent"),
+    [
+        pytest.param({"method": "normal"}, True, id="channels went"),
+        pytest.param({"method": "layer", "shortcuts": 1}, True, id="a block went"),
+        pytest.param({"method": "layer", "percent": 0.4}, False, id="less than a block of two"),
+        pytest.param({"method": "regular"}, False, id="layers of at most 16, rounded up to 32"),
+        pytest.param({"method": "normal", "percent": 0.0}, False, id="nothing asked for"),
+    ],
+)
+def test_a_request_that_cuts_nothing_says_so(request_: dict[str, object], silent: bool) -> None:
+    block = (conv(4), conv(16), Shortcut(from_layer=-3))
+    network = random_network(conv(16, 3), *block, *block, *head())
+    pruned = prune(network, validate(PruneConfig, {**request_, "force": True}, "prune"), random_images(), SIZE)
+    assert (pruned.warning is None) == silent == (pruned.network.cfg != network.cfg)
 
 
 def test_the_network_that_is_cut_stays_as_it_was(network: Network) -> None:

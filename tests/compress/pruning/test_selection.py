@@ -14,6 +14,7 @@ from yolo_dist.compress.pruning.prune import planner
 from yolo_dist.compress.pruning.selection import Accuracy, select_plan
 from yolo_dist.compress.pruning.trials import Outcome
 from yolo_dist.config import validate
+from yolo_dist.darknet.cfg import Shortcut
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.errors import ConfigError, PruneError
@@ -65,6 +66,19 @@ def test_the_mildest_cut_that_meets_a_number_of_operations(network: Network) -> 
 def test_a_target_beyond_what_a_method_can_do_names_its_limit(network: Network) -> None:
     with pytest.raises(PruneError, match=r"50 cannot be met; the largest percent that works is 0\.\d+"):
         selected(network, target_parameters=50)
+
+
+BLOCK = (conv(4), conv(16), Shortcut(from_layer=-3))
+
+
+def test_a_target_that_all_blocks_but_the_last_do_not_meet_names_shortcuts() -> None:
+    residual = random_network(conv(16), *BLOCK, *BLOCK, *BLOCK, *head())
+    with pytest.raises(
+        PruneError,
+        match=r"works is 0\.999, with [\d,]+, as no percent removes the last residual block; try shortcuts 3,",
+    ):
+        selected(residual, method="layer", target_parameters=50)
+    assert len(selected(residual, method="layer", shortcuts=3).blocks) == 3
 
 
 def test_latency_is_measured_on_the_networks_that_would_come_out(
@@ -138,12 +152,21 @@ def test_what_needs_accuracy_says_so(network: Network, request_: dict[str, Any])
         selected(network, **request_)
 
 
+@pytest.mark.parametrize("amount", [{"percent": 0.3}, {"target_macs": 0.5}])
+def test_where_channels_go_too_shortcuts_are_the_blocks_and_the_rest_is_theirs(amount: dict[str, float]) -> None:
+    config = validate(PruneConfig, {"method": "layer-channel", "shortcuts": 1, **amount}, "prune")
+    assert config.shortcuts == 1
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
         ({"target_macs": 0.5, "max_map_drop": 0.1}, "target_macs and max_map_drop are one target too many"),
         ({"target_macs": 0.5, "percent": 0.3}, "target_macs stands in place of percent"),
         ({"target_macs": 0}, "target_macs: .*greater than 0"),
+        ({"method": "layer", "shortcuts": 1, "percent": 0.3}, "layer takes shortcuts in place of percent; give one"),
+        ({"method": "layer", "shortcuts": 1, "target_macs": 0.5}, "layer takes shortcuts in place of target_macs"),
+        ({"method": "layer", "shortcuts": 0, "max_map_drop": 0.1}, "layer takes shortcuts in place of max_map_drop"),
         ({"method": "eagle-eye", "target_macs": 0.5}, "judges networks after re-estimation; set reestimate_images"),
     ],
 )

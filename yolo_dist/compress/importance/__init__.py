@@ -4,6 +4,17 @@ A new measure is one function registered by `@measure("name")`; import its file 
 """
 
 from yolo_dist.compress.importance import filters, gamma, random, taylor
-from yolo_dist.compress.importance.measure import CALIBRATED, MEASURES, Basis, BatchLoss, Importance
+from yolo_dist.compress.importance.measure import CALIBRATED, MEASURES, RELATIVE, Basis, BatchLoss, Importance
 
-__all__ = ["CALIBRATED", "MEASURES", "Basis", "BatchLoss", "Importance", "filters", "gamma", "random", "taylor"]
+__all__ = [
+    "CALIBRATED",
+    "MEASURES",
+    "RELATIVE",
+    "Basis",
+    "BatchLoss",
+    "Importance",
+    "filters",
+    "gamma",
+    "random",
+    "taylor",
+]

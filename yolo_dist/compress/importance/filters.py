@@ -3,7 +3,7 @@
 Li et al. rank filters within a layer. Most methods here choose from all layers at once, and there bare norms would rank
 layers, not filters: an L1 norm grows with the number of weights, and behind batch normalisation a layer computes the
 same whatever all its filters are multiplied by. So each norm is divided by the mean of its layer, which leaves the
-ranking within it.
+ranking within it, and of whole layers none.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 
 
-@measure("l1")
+@measure("l1", relative=True)
 def l1(network: Network, layers: Sequence[int], _basis: Basis) -> Importance:
     """Σ|w| over each filter, over the mean of that in its layer."""
     return _relative_norms(network, layers, order=1)
 
 
-@measure("l2")
+@measure("l2", relative=True)
 def l2(network: Network, layers: Sequence[int], _basis: Basis) -> Importance:
     """√Σw² over each filter, over the mean of that in its layer."""
     return _relative_norms(network, layers, order=2)

@@ -35,15 +35,19 @@ Measure = Callable[[Network, Sequence[int], Basis], Importance]
 MEASURES: dict[str, Measure] = {}
 CALIBRATED: set[str] = set()
 """Measures that go by the losses on calibration batches."""
+RELATIVE: set[str] = set()
+"""Measures whose mean is 1 in every layer, so that they tell channels apart and not layers or blocks."""
 
 
-def measure(name: str, *, calibrated: bool = False) -> Callable[[Measure], Measure]:
-    """Register a measure under its name in recipes; `calibrated` if it needs `Basis.losses`."""
+def measure(name: str, *, calibrated: bool = False, relative: bool = False) -> Callable[[Measure], Measure]:
+    """Register a measure under its name in recipes; `calibrated` if it needs `Basis.losses`, `relative`: `RELATIVE`."""
 
     def register(function: Measure) -> Measure:
         MEASURES[name] = function
         if calibrated:
             CALIBRATED.add(name)
+        if relative:
+            RELATIVE.add(name)
         return function
 
     return register

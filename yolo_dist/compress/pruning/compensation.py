@@ -1,10 +1,14 @@
-"""Compensation: what a cut channel still emits is pushed into the layers that read it.
+"""Compensation: what a cut channel or block still emits is pushed into the layers that read it.
 
 A channel whose γ is zero emits the constant act(β). Its readers lose ΣW·constant when it goes, so batch-normalised
 ones get their running mean, others their bias, corrected by that. Inside the image this is exact; at its border
 zero padding was never multiplied with the constant, so there it is an approximation, and measuring the statistics
 anew on a few images (see `reestimation`) is usually worth more. A squeeze-excite layer multiplies the constant by a
 gate that depends on the image, so behind it nothing is pushed on.
+
+A residual block whose last convolution has γ zero adds such a constant to each channel of the sum. When it goes, the
+channels of the sum stay and are short of it, up to the next convolution. So they are behind linear sums, pools and
+upsampling; an activated sum bends the difference by what else it adds, so behind it nothing is pushed on either.
 """
 
 from collections.abc import Sequence
@@ -13,7 +17,8 @@ from copy import deepcopy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.residual import ResidualBlock
@@ -32,22 +37,22 @@ def compensate(
         network: stays as it is; the result shares the weights of its convolutions.
         graph: its channel graph.
         kept: channels that stay, bool [channels].
-        blocks: that go: what their cut channels emit never arrives anywhere.
+        blocks: that go, with all channels that feed their shortcuts.
     """
     network = deepcopy(network, _shared(network))
-    silent = {block.feeding for block in blocks}
+    feeding = {block.feeding for block in blocks}
     constants: list[Tensor] = []
     for index, layer in enumerate(network.layers):
         incoming = _incoming(network, graph, index, constants)
+        removed = torch.from_numpy(~kept[graph.outputs[index]])
         if isinstance(layer, Convolution):
-            emitted = _emitted(layer, incoming, graph.is_depthwise(index)) * _removed(graph, index, kept)
-            constants.append(torch.zeros_like(emitted) if index in silent else emitted)
-            if not graph.is_depthwise(index):
-                _absorb(layer, incoming)
+            emitted = _emitted(layer, incoming, graph.is_depthwise(index))
+            constants.append(emitted if index in feeding else emitted * removed)
+            _absorb(layer, incoming)
         elif isinstance(network.cfg.layers[index], SqueezeExcite):
             constants.append(torch.zeros_like(incoming))
-        elif isinstance(layer, Addition):
-            constants.append(layer.activation(incoming) * _removed(graph, index, kept))
+        elif isinstance(layer, Addition) and not isinstance(layer.activation, nn.Identity):
+            constants.append(layer.activation(incoming) * removed)
         else:
             constants.append(incoming)
     return network
@@ -58,12 +63,8 @@ def _shared(network: Network) -> dict[int, Tensor]:
     return {id(layer.conv.weight): layer.conv.weight for layer in network.layers if isinstance(layer, Convolution)}
 
 
-def _removed(graph: ChannelGraph, index: int, kept: NDArray[np.bool_]) -> Tensor:
-    return torch.from_numpy(~kept[graph.outputs[index]])
-
-
 def _incoming(network: Network, graph: ChannelGraph, index: int, constants: Sequence[Tensor]) -> Tensor:
-    """Constant of each input channel of a layer that goes, 0 for those that stay, float64 [C]."""
+    """The constant that each input channel of a layer loses, all that it gave or what a block added, float64 [C]."""
     layer = network.cfg.layers[index]
     origins = sources(layer, index)
     if not origins:
@@ -82,13 +83,18 @@ def _emitted(layer: Convolution, incoming: Tensor, depthwise: bool) -> Tensor:
     assert bias is not None
     emitted = bias.to(torch.float64, copy=True)  # activations work in place
     if depthwise:
-        emitted += _filtered(layer, incoming)
+        emitted += _normalised(layer, _response(layer, incoming))
     return layer.activation(emitted)  # type: ignore[no-any-return]
 
 
-def _filtered(layer: Convolution, incoming: Tensor) -> Tensor:
-    """What a depthwise convolution makes of constant channels, before its bias or β, float64 [C]."""
-    response = layer.conv.weight.double().sum(dim=(1, 2, 3)) * incoming
+def _response(layer: Convolution, incoming: Tensor) -> Tensor:
+    """What the filters make of constant channels away from the border, before bias or normalisation, float64 [C]."""
+    taps = layer.conv.weight.double().sum(dim=(2, 3), keepdim=True)
+    return conv2d(incoming.view(1, -1, 1, 1), taps, groups=layer.conv.groups).flatten()
+
+
+def _normalised(layer: Convolution, response: Tensor) -> Tensor:
+    """A convolution's response behind its batch normalisation, if it has one, without bias or β, float64 [C]."""
     if layer.norm is None:
         return response
     assert layer.norm.running_mean is not None
@@ -99,9 +105,7 @@ def _filtered(layer: Convolution, incoming: Tensor) -> Tensor:
 
 def _absorb(layer: Convolution, incoming: Tensor) -> None:
     """Correct a reader for the constants that will no longer arrive."""
-    if layer.conv.groups > 1:
-        return
-    lost = (layer.conv.weight.double().sum(dim=(2, 3)) @ incoming).to(layer.conv.weight.dtype)
+    lost = _response(layer, incoming).to(layer.conv.weight.dtype)
     if layer.norm is not None:
         layer.norm.running_mean -= lost  # type: ignore[operator]
     elif layer.conv.bias is not None:

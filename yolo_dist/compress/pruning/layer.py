@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.importance import Importance
+from yolo_dist.compress.pruning.candidates import require_different
 from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.residual import ResidualBlock, block_of, residual_blocks
@@ -19,7 +20,7 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     """Remove the blocks with the lowest mean |γ| of the convolution that feeds the shortcut.
 
     Raises:
-        PruneError: the network has fewer residual blocks than shall go.
+        PruneError: the network has fewer residual blocks than shall go, or all weigh the same.
     """
     nothing = PrunePlan.from_masks({}, method="layer", percent=config.percent, threshold=None)
     return nothing.without(weakest_blocks(graph, importance, config), method="layer")
@@ -40,7 +41,7 @@ def weakest_blocks(
         masks: channels that stay, where others are cut at the same time: only these count.
 
     Raises:
-        PruneError: the network has fewer residual blocks than shall go.
+        PruneError: the network has fewer residual blocks than shall go, or all weigh the same and only some shall go.
     """
     blocks = residual_blocks(graph)
     if not blocks:
@@ -60,6 +61,10 @@ def weakest_blocks(
         staying = (masks or {}).get(block.feeding)
         return float(np.mean(values if staying is None else values[staying], dtype=np.float64))
 
+    if 0 < count < len(blocks):
+        require_different(
+            [weight(block) for block in blocks], f"mean importance {config.importance}", "residual blocks"
+        )
     return sorted(sorted(blocks, key=weight)[:count], key=lambda block: block.shortcut)
 
 

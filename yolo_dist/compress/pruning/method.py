@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import field_validator, model_validator
 
 from yolo_dist.compress.graph import ChannelGraph, Scope
-from yolo_dist.compress.importance import CALIBRATED, MEASURES, Importance
+from yolo_dist.compress.importance import CALIBRATED, MEASURES, RELATIVE, Importance
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.config import Config
 
@@ -29,7 +29,7 @@ class PruneConfig(Config):
     scope: Scope = "classic"
     """`classic` leaves out what the original left out; `full` cuts wherever the channel graph allows it."""
     shortcuts: Annotated[int, Ge(0)] | None = None
-    """Residual blocks to remove by a layer method; by default `percent` of them."""
+    """Residual blocks to remove by a layer method; by default `percent` of them, rounded down: never the last."""
     round_to: Annotated[int, Ge(1)] | None = None
     """Channels that stay are rounded up to a multiple of this; 32 by default for the methods called regular."""
     layer_keep: Annotated[float, Gt(0), Le(1)] = 0.01
@@ -47,7 +47,7 @@ class PruneConfig(Config):
     seed: Annotated[int, Ge(0)] = 0
     """Seed of what is random: the shapes of `eagle-eye`, importance `random`."""
     compensate: bool = True
-    """Push the constant that a cut channel still emits into the layers that read it."""
+    """Push the constants that cut channels and removed blocks still emit into the layers that read them."""
     reestimate_images: Annotated[int, Ge(0)] = 0
     """Training images on which batch-norm statistics are measured anew after the cut; 0 leaves them."""
     calibration_images: Annotated[int, Ge(1)] = 64
@@ -85,11 +85,19 @@ class PruneConfig(Config):
             raise ValueError(
                 f"importance {self.importance} does not use calibration_images; {_listed(CALIBRATED)} does"
             )
+        if "shortcuts" in used and self.importance in RELATIVE:
+            raise ValueError(
+                f"importance {self.importance} has the same mean in every layer, so method {self.method} cannot rank "
+                f"blocks by it; there are {_listed(MEASURES.keys() - RELATIVE)}"
+            )
         targets = [name for name in TARGETS if getattr(self, name) is not None]
         if len(targets) > 1:
             raise ValueError(f"{' and '.join(targets)} are one target too many; give one")
         if targets and self.percent != fields["percent"].default:
             raise ValueError(f"{targets[0]} stands in place of percent; give one of them")
+        amounts = [*targets, *sorted(given & {"percent"})]
+        if self.shortcuts is not None and amounts and not self.cuts_channels:
+            raise ValueError(f"method {self.method} takes shortcuts in place of {amounts[0]}; give one of them")
         if targets and not self.draws_candidates and "percent" not in used:
             raise ValueError(f"{targets[0]} needs a method with a percent, and {self.method} has none")
         if "percents" in used and not self.percents:
@@ -97,6 +105,16 @@ class PruneConfig(Config):
         if self.draws_candidates and not self.reestimate_images:
             raise ValueError(f"{self.method} judges networks after re-estimation; set reestimate_images, such as 64")
         return self
+
+    @property
+    def cuts_channels(self) -> bool:
+        """Whether the method cuts channels, and not blocks alone."""
+        return "round_to" in OPTIONS[self.method]
+
+    @property
+    def share_of_blocks(self) -> bool:
+        """Whether residual blocks go by `percent`, which never removes the last."""
+        return "shortcuts" in OPTIONS[self.method] and self.shortcuts is None
 
     @property
     def draws_candidates(self) -> bool:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.importance import MEASURES, Basis, BatchLoss, Importance
+from yolo_dist.compress.pruning.candidates import require_differences
 from yolo_dist.compress.pruning.carry_out import carry_out
 from yolo_dist.compress.pruning.layer_removal import Lineage
 from yolo_dist.compress.pruning.method import METHODS, PruneConfig
@@ -34,6 +34,16 @@ class Pruned:
     lineage: Lineage
     """Which layer of the network before each of its layers was."""
 
+    @property
+    def warning(self) -> str | None:
+        """One line where the request came to nothing; None where something was cut."""
+        if self.proof.channels:
+            return None
+        return (
+            f"warning: method {self.plan.method} cut nothing, so the network is as large as before; ask for more by "
+            "percent, target or shortcuts, or round less (round_to)"
+        )
+
 
 def make_plan(network: Network, config: PruneConfig, calibration: Iterable[BatchLoss] = ()) -> PrunePlan:
     """What a method would cut at a percent; nothing is changed.
@@ -44,7 +54,7 @@ def make_plan(network: Network, config: PruneConfig, calibration: Iterable[Batch
         calibration: losses on training images, for importance `taylor`.
 
     Raises:
-        PruneError: weights are not finite, all channels are equally important, or what importance and method raise.
+        PruneError: weights are not finite, all candidates are equally important, or what importance and method raise.
     """
     return planner(network, config, calibration)(config)
 
@@ -67,23 +77,27 @@ def choose_plan(
 def planner(network: Network, config: PruneConfig, calibration: Iterable[BatchLoss] = ()) -> Planner:
     """Plans for one network by the importance that `config` names; graph and importance are computed once."""
     graph, importance = prepare(network, config.importance, Basis(config.seed, calibration))
-    return lambda request: replace(METHODS[request.method](graph, importance, request), importance=config.importance)
+
+    def plan(request: PruneConfig) -> PrunePlan:
+        planned = METHODS[request.method](graph, importance, request)
+        require_differences(importance, planned.channels, config.importance)
+        return replace(planned, importance=config.importance)
+
+    return plan
 
 
 def prepare(network: Network, measure: str = "gamma", basis: Basis | None = None) -> tuple[ChannelGraph, Importance]:
     """What planning needs of a network: its channel graph, and the importance of every channel.
 
     Raises:
-        PruneError: weights are not finite, or all channels are equally important.
+        PruneError: weights are not finite.
         AlreadyQuantized: the network is quantised.
     """
     if isinstance(network, QuantizedNetwork):
         raise AlreadyQuantized("a quantised network cannot be pruned; prune the float bundle it was made from")
     graph = ChannelGraph.from_cfg(network.cfg)
     require_finite_weights(network)
-    importance = MEASURES[measure](network, list(graph.convolutions()), basis or Basis())
-    _require_differences(importance, measure)
-    return graph, importance
+    return graph, MEASURES[measure](network, list(graph.convolutions()), basis or Basis())
 
 
 def require_finite_weights(network: Network, remedy: str = "train the network again") -> None:
@@ -95,15 +109,6 @@ def require_finite_weights(network: Network, remedy: str = "train the network ag
     for index, layer in enumerate(network.layers):
         if not all(bool(torch.isfinite(values).all()) for values in layer.state_dict().values()):
             raise PruneError(f"{network.cfg.place(index)} has weights that are not finite; {remedy}")
-
-
-def _require_differences(importance: Importance, measure: str) -> None:
-    values = np.concatenate(list(importance.values())) if importance else np.zeros(0)
-    if len(values) and values.min() == values.max():
-        raise PruneError(
-            f"importance {measure} is {values.min():g} for all channels, so nothing tells them apart; train the "
-            "network first, with sparsity or without, or choose another importance"
-        )
 
 
 def prune(

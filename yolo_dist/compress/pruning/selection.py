@@ -83,9 +83,13 @@ def _mildest(
     except LayerWouldVanish:
         pass
     hardest = planner(_at(config, found - 1))
+    why, instead = "", ""
+    if config.share_of_blocks:
+        why, instead = ", as no percent removes the last residual block", f"shortcuts {len(hardest.blocks) + 1}, "
     raise PruneError(
         f"method {config.method}: {target} cannot be met; the largest percent that works is {hardest.percent:g}, with "
-        f"{measure(hardest):,.6g}; try regular or slim, which never empty a layer, --scope full, or a smaller model"
+        f"{measure(hardest):,.6g}{why}; try {instead}regular or slim, which never empty a layer, --scope full, or a "
+        "smaller model"
     )
 
 

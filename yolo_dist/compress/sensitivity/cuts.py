@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Lt
 
 from yolo_dist.compress.graph import ChannelGraph, ChannelSet, Scope
 from yolo_dist.compress.importance import Importance
-from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets
+from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets, require_differences
 from yolo_dist.compress.pruning.method import METHODS, PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.prediction import IMAGES, PERCENTS
@@ -42,7 +42,7 @@ class CutsConfig(Config):
         """The cuts of a network to try; the setup of their trials has these `reestimate_images`.
 
         Raises:
-            PruneError: the network has no candidate, all its γ are equal, or its weights are not finite.
+            PruneError: the network has no candidate, all γ of candidates are equal, or weights are not finite.
         """
         graph, importance = prepare(network)
         method, together = plan_together(graph, importance, self.scope, self.percents)
@@ -87,10 +87,11 @@ def plan_together(
     It is `normal`, and `shortcut` where shortcuts tie channels.
 
     Raises:
-        PruneError: the network has no candidate.
+        PruneError: the network has no candidate, or all of them are equally important.
     """
     name = "shortcut" if graph.tied() else "normal"
     candidates = all_candidates(graph, PruneConfig(method=name, scope=scope))
+    require_differences(importance, candidates)
 
     def cut(percent: float) -> PlannedTrial[PrunePlan]:
         config = PruneConfig(method=name, scope=scope, percent=percent)
