@@ -6,17 +6,20 @@ Ray Train refuses to train in the same process.
 
 import os
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from ray import tune
+from upath import UPath
 
 from yolo_dist.storage import location
 from yolo_dist.train.tracking import read_metrics
-from yolo_dist.tune.objective import losses
-from yolo_dist.tune.record import TrialRecord
-from yolo_dist.tune.space import Values, trial_id
+from yolo_dist.tune.objective import ACCURACIES, losses, measures_of
+from yolo_dist.tune.record import TrialRecord, finished_stages
+from yolo_dist.tune.space import Space, Values, trial_id
 from yolo_dist.tune.trial import TrialPlan, run_trial
+from yolo_dist.tune.trial_tracking import METRICS_FILE
 
 LOOKING_SECONDS = 1.0
 
@@ -58,10 +61,10 @@ class TrialProcess(tune.Trainable):
         self._record: TrialRecord | None = None
         self._error: BaseException | None = None
         self._told = {"epoch": 0, "map": 0.0}
-        self._metrics = location(self.plan.folder) / "trials" / trial_id(values) / "metrics.jsonl"
-        stopping = self.plan.space.stopping
-        stage = None if stopping is None else stopping.stage_of(self.plan.recipe_of(values))
+        self._id, recipe, stopping = trial_id(values), self.plan.recipe_of(values), self.plan.space.stopping
+        stage = None if stopping is None else stopping.stage_of(recipe)
         self._watched = None if stage is None else stage.id
+        self._start = None if stage is None else recipe.start_of(stage)
         self._run = threading.Thread(target=self._do, args=(values,), name="trial", daemon=True)
         self._run.start()
         return self._run
@@ -74,16 +77,33 @@ class TrialProcess(tune.Trainable):
 
     def _news(self) -> dict[str, Any] | None:
         """The first evaluation that was not told yet; after the last epoch nothing is left to stop."""
-        for line in read_metrics(self._metrics):
+        search = location(self.plan.folder)
+        for line in read_metrics(search / "trials" / self._id / METRICS_FILE):
             new = line["stage"] == self._watched and self._told["epoch"] < line["epoch"] < line["epochs"]
             if new and line.get("map") is not None:
-                return {"epoch": line["epoch"], "map": line["map"]}
+                measured = self._costs(search) | measures_of(line)
+                told = {"epoch": line["epoch"], "map": line["map"], "measured": measured}
+                return told | outcome(measured, self.plan.space)
         return None
+
+    def _costs(self, search: UPath) -> dict[str, float]:
+        """Of the network that the watched stage trains, from the row of the stage that it starts from."""
+        rows = [row for row in finished_stages(search, self._id) if row["id"] == self._start]
+        return {name: value for row in rows for name, value in measures_of(row).items() if name not in ACCURACIES}
 
 
 def outcome_of(record: TrialRecord, plan: TrialPlan) -> dict[str, Any]:
-    """What searchers learn of a trial: losses, and by how much limits are exceeded; of one that failed, neither."""
-    if record.state != "finished":
+    """What searchers learn of a trial that is over."""
+    return outcome(record.measured, plan.space)
+
+
+def outcome(measured: Mapping[str, float], space: Space) -> dict[str, Any]:
+    """Losses, and by how much limits are exceeded; neither where something that is asked for is not known.
+
+    A trial that failed has no measures. One that is stopped has those of its last evaluation, so that it counts for
+    searchers, which learn nothing from failures and begin only when enough trials have ended.
+    """
+    if not measured.keys() >= {*space.objectives, *space.constraints}:
         return {"losses": None, "excess": None}
-    excess = [limit.excess(record.measured[name]) for name, limit in plan.space.constraints.items()]
-    return {"losses": losses(record.measured, plan.space.objectives), "excess": excess}
+    excess = [limit.excess(measured[name]) for name, limit in space.constraints.items()]
+    return {"losses": losses(measured, space.objectives), "excess": excess}

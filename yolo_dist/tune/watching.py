@@ -68,6 +68,7 @@ class Watching(tune.Callback):
                     "stages": finished_stages(self.folder, trial_id(values)),
                     "epoch": last.get("epoch"),
                     "map": last.get("map"),
+                    "measured": last.get("measured", {}) if state == "stopped" else {},
                 }
             )
             record.save(self.folder)
