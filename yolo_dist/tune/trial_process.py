@@ -83,7 +83,8 @@ class TrialProcess(tune.Trainable):
             if new and line.get("map") is not None:
                 measured = self._costs(search) | measures_of(line)
                 told = {"epoch": line["epoch"], "map": line["map"], "measured": measured}
-                return told | outcome(measured, self.plan.space)
+                known = {name: way for name, way in self.plan.space.objectives.items() if name in measured}
+                return told | {"losses_known": losses(measured, known)} | outcome(measured, self.plan.space)
         return None
 
     def _costs(self, search: UPath) -> dict[str, float]:
