@@ -58,6 +58,16 @@ class SearchResults(Config):
         wanted = self.knee if name == "knee" else name
         return next((record for record in self.trials if record.id == wanted), None)
 
+    def standing(self, record: TrialRecord) -> str:
+        """What a trial is among the others: `knee`, `front`, `outside the limits`, or its state."""
+        if record.id == self.knee:
+            return "knee"
+        if record.id in self.front:
+            return "front"
+        if record.state == "finished" and not feasible(record.measured, self.constraints):
+            return "outside the limits"
+        return record.state
+
 
 def results_of(space: Space, records: Sequence[TrialRecord]) -> SearchResults:
     """What a search's trials tell together.

@@ -27,6 +27,9 @@ SHOWN: dict[str, Any] = {
 }
 
 
+PLACES = {"knee": ", on the front", "front": ", on the front", "outside the limits": ", outside the limits"}
+
+
 class Watching(tune.Callback):
     """Keeps `tune.json` up to date and says a line a trial.
 
@@ -116,7 +119,7 @@ def describe(record: TrialRecord, results: SearchResults) -> str:
     values = ", ".join(f"{path} {value}" for path, value in record.values.items())
     if record.state != "finished":
         return f"{record.id} {record.state}: {record.reason} ({values})"
-    place = ", on the front" if record.id in results.front else ""
+    place = PLACES.get(results.standing(record), "")
     return f"{record.id}: {shown(record.measured, list(results.objectives))}{place} ({values})"
 
 
