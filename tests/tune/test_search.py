@@ -69,6 +69,7 @@ def test_a_search_runs_every_trial_and_records_the_one_that_fails(
     assert json.loads((root / "tune.json").read_text()) == results.model_dump(mode="json")
     assert "3 trade-offs that no other trial beats" in (root / "tune.html").read_text()
     said = capsys.readouterr().out
+    assert " begins (pruned.percent 0." in said.splitlines()[0]
     assert "4 of 4 trials, 1 failed, 3 on the front, best so far" in said
     assert said.count(" left\n") == 3
 
@@ -85,8 +86,13 @@ def test_a_search_goes_on_without_doing_again_what_is_over(folder: Path, ray_ses
     assert again == results
 
 
-def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(folder: Path, ray_session: None) -> None:
+def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(
+    folder: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = search(space(folder, space={"pruned.percent": {"grid": [0.3, 0.5]}}))
+    said = capsys.readouterr().out
+    for record in results.trials:
+        assert [f"{record.id}: {stage} …\n" in said for stage in ("base", "pruned", "tuned")] == [True] * 3
     assert [record.state for record in results.trials] == ["finished", "finished"]
     assert (results.stages_run, results.stages_taken) == (5, 1)
     root = folder / "searches" / "tiny-search"

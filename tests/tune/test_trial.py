@@ -183,6 +183,20 @@ def test_tune_hears_of_every_evaluation_but_the_last(folder: Path, monkeypatch: 
     assert heard == [(1, 0.1, [-0.1]), (3, 0.3, [-0.3])]
 
 
+def test_tune_hears_of_every_stage_that_begins_without_an_epoch_that_its_rules_would_look_at(folder: Path) -> None:
+    def two_stages(recipe: Recipe, stages: Any) -> list[StageResult]:
+        for stage in ("base", "tuned"):
+            with stages.doing(stage, "key", folder / recipe.name) as unfinished:
+                assert unfinished == folder / recipe.name
+        return [result()]
+
+    trial = process(plan(folder, two_stages, share_stages=False), VALUES)
+    assert [trial.step() for _ in range(2)] == [
+        {"stage": stage, "map": 0.0, "done": False} for stage in ("base", "tuned")
+    ]
+    assert trial.step()["done"]
+
+
 def test_weights_and_biases_get_a_run_a_trial_with_the_epochs_of_all_stages(folder: Path, wandb_home: Path) -> None:
     made = plan(folder, overrides=["tracking.wandb={mode: offline}"])
     record = run_trial(replace(made, identity="abc"), VALUES)
