@@ -1,7 +1,8 @@
 """Scheduling alone: trials whose only stage sleeps, on a cluster of several Ray nodes on this machine.
 
 Each trial's work is a Ray task of one logical core. Utilisation is the time all tasks slept, divided by logical cores
-and the time from the first begin to the last end; overhead is what a trial needs besides its sleep.
+and the time from the first begin to the last end. The gap is how long a core stands idle between two trials, with all
+that a trial, its process and the search do meanwhile.
 
 Run: python benchmarks/search_cluster.py
 """
@@ -11,6 +12,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +29,6 @@ from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
 from yolo_dist.shipped import shipped_folder
 from yolo_dist.storage import location
-from yolo_dist.tune.record import read_records
 from yolo_dist.tune.search import search
 from yolo_dist.tune.space import Space
 
@@ -46,6 +47,17 @@ def sleeping(recipe: Recipe, _stages: Any) -> list[StageResult]:
     place.write_text(json.dumps(times))
     slept = times[1] - times[0]
     return [StageResult("pruned", "prune", 0.5, 1 - percent, int(1e6 * (1 - percent)), 5, 4, 3.0, slept, False)]
+
+
+def gaps(times: Sequence[tuple[float, float]], cores: int) -> list[float]:
+    """Seconds between the end of a trial and the begin of the next on its core.
+
+    Args:
+        times: when each trial began and ended, in seconds.
+        cores: trials at a time. Those after the first so many begin where the earliest ended.
+    """
+    begins, ends = (sorted(moments) for moments in zip(*times, strict=True))
+    return [begin - end for begin, end in zip(begins[cores:], ends, strict=False)]
 
 
 def main() -> None:
@@ -78,7 +90,6 @@ def main() -> None:
         began = time.monotonic()
         search(validate(Space, values, "benchmark"), run=sleeping)
         elapsed = time.monotonic() - began
-        records = read_records(location(folder / "sleeping"))
         times = [json.loads(path.read_text()) for path in folder.glob("sleeping/trials/*/slept.json")]
     slept = [end - begin for begin, end in times]
     span = max(end for _, end in times) - min(begin for begin, _ in times)
@@ -88,7 +99,7 @@ def main() -> None:
         "logical_cores": cores,
         "seconds_a_trial": options.seconds,
         "utilisation": round(sum(slept) / (cores * span), 3),
-        "overhead_a_trial_seconds": round(median((r.ended or 0) - r.began for r in records) - median(slept), 3),
+        "seconds_between_trials": round(median(gaps(times, cores)), 3),
         "seconds": round(elapsed, 1),
     }
     print(found)

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from yolo_dist.tune.objective import ACCURACIES, Measure, losses
-from yolo_dist.tune.pareto import hypervolume
+from yolo_dist.tune.pareto import hypervolumes
 from yolo_dist.tune.results import SearchResults
 
 Curve = list[tuple[float, float]]
@@ -26,12 +27,10 @@ def curve(results: SearchResults, reference: Mapping[Measure, float]) -> Curve:
     """Minutes and hypervolume after each trial of a search that counts."""
     corner = [0.0 if name in ACCURACIES else 1.0 for name in results.objectives]
     scales = [1.0 if name in ACCURACIES else reference[name] for name in results.objectives]
-    by_id, seen, points = {record.id: record for record in results.trials}, list[list[float]](), Curve()
-    for step in results.hypervolume:
-        found = losses(by_id[step.trial].measured, results.objectives)
-        seen.append([loss / scale for loss, scale in zip(found, scales, strict=True)])
-        points.append((step.seconds / 60, hypervolume(seen, corner)))
-    return points
+    by_id = {record.id: record for record in results.trials}
+    points = [losses(by_id[step.trial].measured, results.objectives) for step in results.hypervolume]
+    volumes = hypervolumes(np.reshape(points, (-1, len(scales))) / scales, corner)
+    return [(step.seconds / 60, volume) for step, volume in zip(results.hypervolume, volumes, strict=True)]
 
 
 def not_reached(results: SearchResults, points: Sequence[Mapping[str, Any]]) -> list[str]:

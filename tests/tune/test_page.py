@@ -9,6 +9,7 @@ from searches import record, space
 from yolo_dist.tune.figures import hypervolume_curve, importance_bars, trade_off
 from yolo_dist.tune.page import LABELS, render_search
 from yolo_dist.tune.results import SearchResults, results_of
+from yolo_dist.tune.watching import describe
 
 FAILED = record("ffff", 0.0, 1, state="failed", measured={}, reason="<layer> 3 would keep nothing")
 TRIALS = [record("aaaa", 0.8, 500), record("bbbb", 0.6, 20), record("cccc", 0.5, 600), FAILED]
@@ -19,10 +20,11 @@ def results(tmp_path: Path) -> SearchResults:
     return results_of(space(tmp_path, space={"pruned.percent": {"uniform": [0, 1]}}, searcher="tpe", trials=4), TRIALS)
 
 
-def test_the_page_names_every_trial_and_leads_to_its_report(results: SearchResults) -> None:
+def test_the_page_names_every_trial_and_leads_to_reports_that_there_are(results: SearchResults) -> None:
     page = render_search(results).replace(get_plotlyjs(), "")
     for trial in TRIALS:
-        assert f'<a href="trials/{trial.id}/report.html">{trial.id}</a>' in page
+        assert trial.id in page
+        assert (f'<a href="trials/{trial.id}/report.html">{trial.id}</a>' in page) == (trial.state == "finished")
     assert "&lt;layer&gt; 3 would keep nothing" in page
     assert "2 trade-offs that no other trial beats" in page
     assert "4 trials (3 finished, 1 failed)" in page
@@ -38,6 +40,17 @@ def test_the_plot_has_the_front_from_left_to_right_and_a_star_where_it_bends(res
     assert len(suggested.x) == 1
     assert "pruned.percent: 0.5<br>map50 0.8<br>parameters 500" in front.text[1]
     assert figure.layout.xaxis.type == "log"
+
+
+def test_what_is_outside_the_limits_is_marked(tmp_path: Path) -> None:
+    results = results_of(space(tmp_path, constraints={"parameters": {"most": 550}}), TRIALS)
+    figure = trade_off(results, "map50", "parameters", LABELS)
+    assert figure is not None
+    assert [(points.name, list(points.x)) for points in figure.data[:1]] == [("outside the limits", [600])]
+    assert "<td>outside the limits</td>" in render_search(results)
+    assert describe(TRIALS[2], results) == (
+        "cccc: mAP50 0.500, 600 parameters, outside the limits (pruned.percent 0.4)"
+    )
 
 
 def test_the_hypervolume_grows(results: SearchResults) -> None:

@@ -69,6 +69,7 @@ def test_a_search_runs_every_trial_and_records_the_one_that_fails(
     assert json.loads((root / "tune.json").read_text()) == results.model_dump(mode="json")
     assert "3 trade-offs that no other trial beats" in (root / "tune.html").read_text()
     said = capsys.readouterr().out
+    assert " begins (pruned.percent 0." in said.splitlines()[0]
     assert "4 of 4 trials, 1 failed, 3 on the front, best so far" in said
     assert said.count(" left\n") == 3
 
@@ -85,8 +86,13 @@ def test_a_search_goes_on_without_doing_again_what_is_over(folder: Path, ray_ses
     assert again == results
 
 
-def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(folder: Path, ray_session: None) -> None:
+def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(
+    folder: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = search(space(folder, space={"pruned.percent": {"grid": [0.3, 0.5]}}))
+    said = capsys.readouterr().out
+    for record in results.trials:
+        assert [f"{record.id}: {stage} …\n" in said for stage in ("base", "pruned", "tuned")] == [True] * 3
     assert [record.state for record in results.trials] == ["finished", "finished"]
     assert (results.stages_run, results.stages_taken) == (5, 1)
     root = folder / "searches" / "tiny-search"
@@ -120,7 +126,12 @@ def watched(recipe: Recipe, _stages: Any) -> list[StageResult]:
 
     percent = recipe.stages[1].percent  # type: ignore[union-attr]
     metrics = Path(recipe.storage) / recipe.name / "metrics.jsonl"
-    line = {"stage": "tuned", "epoch": 1, "epochs": 4, "map": 1 - percent}
+    rows = [
+        {"id": "base", "cached": True, "seconds": 1, "parameters": 9},
+        {"id": "pruned", "cached": False, "seconds": 1, "parameters": 5},
+    ]
+    metrics.with_name("results.json").write_text(json.dumps(rows))
+    line = {"stage": "tuned", "epoch": 1, "epochs": 4, "map": 1 - percent, "map50": 0.7}
     metrics.write_text(json.dumps(line) + "\n")
     time.sleep(2 if percent == 0.1 else 600)
     return [StageResult("tuned", "train", 0.9, 0.9, 9, 5, 4, 3.0, 2.0, False)]
@@ -139,6 +150,7 @@ def test_a_trial_that_falls_behind_is_stopped_and_known_as_such(folder: Path, ra
     assert (stopped.state, stopped.reason) == ("stopped", "fell behind after epoch 1")
     assert stopped.epoch == 1
     assert stopped.map == pytest.approx(0.6)
+    assert stopped.measured == pytest.approx({"map": 0.6, "map50": 0.7, "parameters": 5})
 
 
 @pytest.fixture

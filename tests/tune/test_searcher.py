@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from ray.tune.search import Searcher
-from searches import space
+from searches import record, space
 
 from yolo_dist.tune.searcher import Proposals
 from yolo_dist.tune.space import Space, Values, trial_id
+from yolo_dist.tune.trial import TrialPlan
+from yolo_dist.tune.trial_process import outcome_of
 
 TWO = {"pruned.percent": {"uniform": [0, 0.9]}, "sparse.sparsity.factor": {"loguniform": [1e-4, 1e-1]}}
 
@@ -91,6 +93,27 @@ def test_a_searcher_learns_to_keep_the_limits(tmp_path: Path) -> None:
     assert inside({"map": {"least": 0.5}}) >= 3 * inside({})
 
 
-def test_failed_and_stopped_trials_do_not_disturb(tmp_path: Path) -> None:
+@pytest.mark.parametrize("searcher", ["tpe", "nsga2"])
+def test_a_searcher_begins_to_learn_when_two_of_three_trials_are_stopped(tmp_path: Path, searcher: str) -> None:
+    def after_twelve(searcher: str) -> list[Values | None]:
+        one = space(tmp_path, space=TWO, searcher=searcher, trials=48)
+        plan = TrialPlan(one, {}, str(tmp_path))
+        over = [
+            record(
+                str(number),
+                number / 12,
+                1000 - number,
+                state="stopped" if number % 3 else "finished",
+                values={"pruned.percent": number / 20, "sparse.sparsity.factor": 0.01},
+            )
+            for number in range(12)
+        ]
+        proposals = Proposals(one, [(trial.values, outcome_of(trial, plan)) for trial in over], [])
+        return [proposed(proposals) for _ in range(4)]
+
+    assert after_twelve(searcher) != after_twelve("random")
+
+
+def test_failed_trials_do_not_disturb(tmp_path: Path) -> None:
     tried = searched(space(tmp_path, space=TWO, searcher="tpe", trials=12), lambda _: {"losses": None}, 12)
     assert len({trial_id(values) for values in tried}) == 12

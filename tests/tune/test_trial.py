@@ -166,7 +166,7 @@ def test_tune_hears_of_every_evaluation_but_the_last(folder: Path, monkeypatch: 
     monkeypatch.setattr(trial_process, "LOOKING_SECONDS", 0.01)
     line = '{{"stage": "{}", "epoch": {}, "epochs": 4, "map": {}}}\n'
     lines = [("base", 1, 0.9), ("tuned", 1, 0.1), ("tuned", 2, "null"), ("tuned", 3, 0.3), ("tuned", 4, 0.4)]
-    heard: list[tuple[int, float]] = []
+    heard: list[tuple[int, float, list[float]]] = []
     all_heard = threading.Event()
 
     def slow(recipe: Recipe, _stages: Any) -> list[StageResult]:
@@ -175,12 +175,26 @@ def test_tune_hears_of_every_evaluation_but_the_last(folder: Path, monkeypatch: 
         all_heard.wait()
         return [result()]
 
-    trial = process(plan(folder, slow, stopping={"stage": "tuned"}), VALUES)
+    trial = process(plan(folder, slow, stopping={"stage": "tuned"}, objectives={"map": "maximise"}), VALUES)
     while not (told := trial.step())["done"]:
-        heard.append((told["epoch"], told["map"]))
+        heard.append((told["epoch"], told["map"], told["losses"]))
         if len(heard) == 2:
             all_heard.set()
-    assert heard == [(1, 0.1), (3, 0.3)]
+    assert heard == [(1, 0.1, [-0.1]), (3, 0.3, [-0.3])]
+
+
+def test_tune_hears_of_every_stage_that_begins_without_an_epoch_that_its_rules_would_look_at(folder: Path) -> None:
+    def two_stages(recipe: Recipe, stages: Any) -> list[StageResult]:
+        for stage in ("base", "tuned"):
+            with stages.doing(stage, "key", folder / recipe.name) as unfinished:
+                assert unfinished == folder / recipe.name
+        return [result()]
+
+    trial = process(plan(folder, two_stages, share_stages=False), VALUES)
+    assert [trial.step() for _ in range(2)] == [
+        {"stage": stage, "map": 0.0, "done": False} for stage in ("base", "tuned")
+    ]
+    assert trial.step()["done"]
 
 
 def test_weights_and_biases_get_a_run_a_trial_with_the_epochs_of_all_stages(folder: Path, wandb_home: Path) -> None:

@@ -20,10 +20,12 @@ def trade_off(results: SearchResults, up: str, right: str, labels: Mapping[str, 
     if not finished:
         return None
     on_front = [record for name in results.front if (record := results.trial(name)) is not None]
-    others = [record for record in finished if record.id not in results.front]
+    outside = [record for record in finished if results.standing(record) == "outside the limits"]
+    others = [record for record in finished if results.standing(record) == "finished"]
     knee = [record for record in on_front if record.id == results.knee]
     figure = blank(labels[right], labels[up])
     for records, name, style in (
+        (outside, "outside the limits", {"color": REFERENCE, "size": 8, "symbol": "x-thin-open"}),
         (others, "other trials", {"color": REFERENCE, "size": 8}),
         (sorted(on_front, key=lambda record: record.measured[right]), "front", {"color": ACCENT, "size": 10}),
         (knee, "suggested", {"color": WARM, "size": 15, "symbol": "star"}),

@@ -43,6 +43,11 @@ def losses(measured: Mapping[str, float], objectives: Mapping[Measure, Direction
     return [measured[name] * (-1 if direction == "maximise" else 1) for name, direction in objectives.items()]
 
 
+def measures_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """What a row of results, or an epoch's line, says of all that can be asked for."""
+    return {name: row[name] for name in MEASURES if row.get(name) is not None}
+
+
 def feasible(measured: Mapping[str, float], limits: Mapping[Measure, Limit]) -> bool:
     """Whether a trial keeps every limit."""
     return all(limit.excess(measured[name]) <= 0 for name, limit in limits.items())

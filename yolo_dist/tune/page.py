@@ -35,6 +35,7 @@ def render_search(results: SearchResults) -> str:
         "search.html",
         results=results,
         knee=knee,
+        reported={record.id for record in results.trials if record.state == "finished"},
         lead=_lead(results),
         trade_offs=[
             (f"trade-off-{number}", trade_off(results, *pair, LABELS))
@@ -62,8 +63,8 @@ def _row(record: TrialRecord, results: SearchResults) -> Row:
     cells = [
         Cell(LABELS[name], TEXTS[name](record.measured.get(name))) for name in (*results.objectives, *_others(results))
     ]
-    place = "knee" if record.id == results.knee else "front" if record.id in results.front else record.state
-    return Row(record.id, f"{values}{f' · {record.reason}' if record.reason else ''}", [Cell("", place), *cells])
+    remark = f"{values}{f' · {record.reason}' if record.reason else ''}"
+    return Row(record.id, remark, [Cell("", results.standing(record)), *cells])
 
 
 def _others(results: SearchResults) -> list[str]:

@@ -25,7 +25,8 @@ class TrialRecord(Config):
     """Seconds since 1970."""
     ended: float | None = None
     measured: dict[str, float] = {}  # noqa: RUF012  # pydantic copies it
-    """Of a finished trial, by name what the searched stage's row of the results says."""
+    """By name what the searched stage's row of the results says; of a stopped trial its accuracy after its last epoch,
+    and the costs of the network that was trained."""
     stages: tuple[dict[str, Any], ...] = ()
     """Rows of the results; `cached` where another trial had done the stage."""
     reason: str | None = None

@@ -4,11 +4,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 
 from yolo_dist.config import Config
 from yolo_dist.tune.objective import ACCURACIES, Direction, Limit, Measure, feasible, losses
-from yolo_dist.tune.pareto import front_of, hypervolume, knee_of
+from yolo_dist.tune.pareto import front_of, hypervolumes, knee_of
 from yolo_dist.tune.record import TrialRecord
 from yolo_dist.tune.space import Space
 
@@ -56,6 +57,16 @@ class SearchResults(Config):
         """The trial of that id; `knee` is one too."""
         wanted = self.knee if name == "knee" else name
         return next((record for record in self.trials if record.id == wanted), None)
+
+    def standing(self, record: TrialRecord) -> str:
+        """What a trial is among the others: `knee`, `front`, `outside the limits`, or its state."""
+        if record.id == self.knee:
+            return "knee"
+        if record.id in self.front:
+            return "front"
+        if record.state == "finished" and not feasible(record.measured, self.constraints):
+            return "outside the limits"
+        return record.state
 
 
 def results_of(space: Space, records: Sequence[TrialRecord]) -> SearchResults:
@@ -115,15 +126,11 @@ def _hypervolumes(
     began = min((record.began for record in records), default=0.0)
     corner = [0.0 if name in ACCURACIES else 1.0 for name in space.objectives]
     scales = [1.0 if name in ACCURACIES else reference[name] or 1.0 for name in space.objectives]
-    seen: list[list[float]] = []
-    volumes = []
-    for record in counting:
-        seen.append(
-            [loss / scale for loss, scale in zip(losses(record.measured, space.objectives), scales, strict=True)]
-        )
-        elapsed = round((record.ended or began) - began, 1)
-        volumes.append(Progress(trial=record.id, seconds=elapsed, hypervolume=round(hypervolume(seen, corner), 6)))
-    return volumes
+    points = np.array([losses(record.measured, space.objectives) for record in counting]).reshape(-1, len(scales))
+    return [
+        Progress(trial=record.id, seconds=round((record.ended or began) - began, 1), hypervolume=round(volume, 6))
+        for record, volume in zip(counting, hypervolumes(points / scales, corner), strict=True)
+    ]
 
 
 def _importance(records: Sequence[TrialRecord], space: Space) -> dict[str, dict[str, float]]:

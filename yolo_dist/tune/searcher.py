@@ -19,7 +19,8 @@ ATTEMPTS = 100
 """Proposals of a point that was there before, after which the space counts as searched through."""
 
 Outcome = dict[str, Any]
-"""`losses` and `excess` of a trial that is over, each None where it failed or was stopped."""
+"""`losses` and `excess` of a trial that is over, those of its last evaluation where it was stopped; each None where it
+failed."""
 
 
 class Proposals(Searcher):
@@ -99,7 +100,11 @@ class _Study:
             return None
         if values is not None:
             self._study.enqueue_trial(self._drawn_for(values))
-        return self._study.ask(self._places)
+        trial = self._study.ask(self._places)
+        if isinstance(sampler := self._study.sampler, optuna.samplers.NSGAIISampler):
+            # Optuna does not ask it about a trial whose values are given, and parents are those of a generation
+            sampler.get_trial_generation(self._study, self._study.get_trials(deepcopy=False)[trial.number])
+        return trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
         """What came of it."""

@@ -1,12 +1,23 @@
-"""When a trial is given up before its end: by mAP after the same epoch of the same stage as that of others."""
+"""When a trial is given up before its end: by mAP after the same epoch of the same stage as that of others.
 
-from typing import Annotated, Literal
+Ray Tune's rules compare mAP alone, which would cut off the small end of a front. With several objectives they stop only
+a trial that another beats after the same epoch: one that is on no front of what is known then (non-dominated rank as in
+Schmucker et al. 2021, "Multi-objective Asynchronous Successive Halving").
+"""
+
+import math
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from yolo_dist.config import Config
 from yolo_dist.recipe import Recipe, TrainStage
+from yolo_dist.tune.pareto import front_of
+
+NEVER_PAUSED: Any = math.inf
+"""Epochs before which the median rule pauses no trial that it can compare with few: that takes Tune's checkpoints."""
 
 
 class StoppingConfig(Config):
@@ -42,12 +53,15 @@ class StoppingConfig(Config):
 
 
 def scheduler_of(stopping: StoppingConfig | None, epochs: int) -> TrialScheduler:
-    """Ray Tune's scheduler; it reads `map` by `epoch`, up to `epochs`, and passes over reports without them."""
+    """Ray Tune's scheduler; it reads `map` by `epoch`, up to `epochs`, and passes over reports without them.
+
+    Trials that `losses_known` of a report puts on the front of those told of the same epoch go on.
+    """
     if stopping is None:
         return FIFOScheduler()
     if stopping.rule == "median":
-        return MedianStoppingRule("epoch", "map", "max", grace_period=stopping.grace)
-    return AsyncHyperBandScheduler(
+        return _Median("epoch", "map", "max", grace_period=stopping.grace, min_time_slice=NEVER_PAUSED)
+    return _Asha(
         "epoch",
         "map",
         "max",
@@ -56,3 +70,34 @@ def scheduler_of(stopping: StoppingConfig | None, epochs: int) -> TrialScheduler
         reduction_factor=stopping.reduction,
         stop_last_trials=False,
     )
+
+
+class _Sparing(FIFOScheduler):
+    """Knows what lies on the front after each epoch, of losses so far as they are known then."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._told: dict[int, dict[str, list[float]]] = {}
+
+    def _on_front(self, trial: Trial, report: dict[str, Any]) -> bool:
+        """Note a report; whether no other of the same epoch beats it."""
+        if (losses := report.get("losses_known")) is None:
+            return False
+        told = self._told.setdefault(report["epoch"], {})
+        told[trial.trial_id] = losses
+        comparable = {name: others for name, others in told.items() if len(others) == len(losses)}
+        return list(comparable).index(trial.trial_id) in front_of(list(comparable.values()))
+
+
+class _Asha(_Sparing, AsyncHyperBandScheduler):
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if self._on_front(trial, result) else decision
+
+
+class _Median(_Sparing, MedianStoppingRule):
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if not self._on_front(trial, result):
+            return super().on_trial_result(tune_controller, trial, result)
+        self.on_trial_complete(tune_controller, trial, result)  # notes it; once it decides, a trial counts as stopped
+        return TrialScheduler.CONTINUE

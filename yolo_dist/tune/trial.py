@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from yolo_dist.errors import Interrupted, TrainError, YoloDistError
-from yolo_dist.pipeline import StageResult, run
+from yolo_dist.pipeline import StageResult, Stages, run
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
 from yolo_dist.tune.objective import MEASURES
@@ -15,10 +15,10 @@ from yolo_dist.tune.shared_stages import SharedStages
 from yolo_dist.tune.space import Space, Values, recipe_of, trial_id, up_to_stage
 from yolo_dist.tune.trial_tracking import track_trial
 
-Run = Callable[[Recipe, "SharedStages | None"], list[StageResult]]
+Run = Callable[[Recipe, Stages | None], list[StageResult]]
 
 
-def run_pipeline(recipe: Recipe, stages: SharedStages | None) -> list[StageResult]:
+def run_pipeline(recipe: Recipe, stages: Stages | None) -> list[StageResult]:
     """What a trial does with its recipe."""
     return run(recipe, stages=stages)
 

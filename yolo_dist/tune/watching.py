@@ -1,4 +1,4 @@
-"""What the search's own process does whenever a trial is over: write down what the trial cannot, and tell people."""
+"""What the search's own process does as trials begin and end: write down what they cannot, and tell people."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from yolo_dist.train.tracking import say
 from yolo_dist.tune.objective import Measure
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
 from yolo_dist.tune.results import RESULTS_FILE, SearchResults, results_of
-from yolo_dist.tune.space import trial_id
+from yolo_dist.tune.space import Values, trial_id
 from yolo_dist.tune.trial import TrialPlan
 from yolo_dist.tune.trial_tracking import track_trial
 
@@ -28,8 +28,11 @@ SHOWN: dict[str, Any] = {
 }
 
 
+PLACES = {"knee": ", on the front", "front": ", on the front", "outside the limits": ", outside the limits"}
+
+
 class Watching(tune.Callback):
-    """Keeps `tune.json` up to date and says a line a trial.
+    """Keeps `tune.json` up to date and says when a trial and each of its stages begin, and what came of it.
 
     Args:
         plan: of the search.
@@ -44,6 +47,23 @@ class Watching(tune.Callback):
         self.clock = clock
         self.began = clock()
         self.before = sum(record.over for record in read_records(self.folder))
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
+        """A trial begins."""
+        values = trial.config["values"]
+        say(f"{trial_id(values)} begins ({_listed(values)})")
+
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[Trial],  # noqa: ARG002
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,  # noqa: ARG002
+    ) -> None:
+        """A trial begins a stage, or tells of an evaluation."""
+        if "stage" in result:
+            say(f"{trial_id(trial.config['values'])}: {result['stage']} …")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         """A trial came to its end, or was stopped before it."""
@@ -69,6 +89,7 @@ class Watching(tune.Callback):
                     "stages": finished_stages(self.folder, trial_id(values)),
                     "epoch": last.get("epoch"),
                     "map": last.get("map"),
+                    "measured": last.get("measured", {}) if state == "stopped" else {},
                 }
             )
             record.save(self.folder)
@@ -113,11 +134,15 @@ def write_results(plan: TrialPlan) -> SearchResults:
 
 def describe(record: TrialRecord, results: SearchResults) -> str:
     """A trial that is over, as a line of text."""
-    values = ", ".join(f"{path} {value}" for path, value in record.values.items())
+    values = _listed(record.values)
     if record.state != "finished":
         return f"{record.id} {record.state}: {record.reason} ({values})"
-    place = ", on the front" if record.id in results.front else ""
+    place = PLACES.get(results.standing(record), "")
     return f"{record.id}: {shown(record.measured, list(results.objectives))}{place} ({values})"
+
+
+def _listed(values: Values) -> str:
+    return ", ".join(f"{path} {value}" for path, value in values.items())
 
 
 def shown(measured: dict[str, float], names: Sequence[Measure | str]) -> str:
