@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from ray import cloudpickle
-from searches import prepare, space
+from searches import prepare, record, space
 
 from yolo_dist.errors import ConfigError, NonFiniteLoss
 from yolo_dist.pipeline import StageResult
 from yolo_dist.ray_tasks import run_tasks
-from yolo_dist.recipe import Recipe
+from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import location
 from yolo_dist.tune import search as search_module
 from yolo_dist.tune.export import export_trial
@@ -190,6 +190,20 @@ def test_only_a_finished_trial_is_exported(begun: Path, trial: str, problem: str
     assert len(read_records(root)) == 2
     with pytest.raises(ConfigError, match=problem):
         export_trial(space(begun), trial)
+
+
+def test_what_is_exported_is_what_was_searched_whatever_the_file_says_since(begun: Path) -> None:
+    root = begun / "searches" / "tiny-search"
+    searched = space(begun, overrides=["tuned.epochs=7"], constraints={"parameters": {"most": 400}}, stage="pruned")
+    (root / "space.yaml").write_text(searched.to_yaml())
+    for made in (record("accurate", 0.8, 500), record("small", 0.6, 200)):
+        made.save(location(root))
+        model = root / "trials" / made.id / "stages" / "pruned"
+        model.mkdir(parents=True)
+        (model / "stage.json").write_text("{}")
+    target = export_trial(space(begun), "knee")
+    assert target.name == "small"
+    assert read_recipe(str(target / "recipe.yaml")).stages[-1].epochs == 7  # type: ignore[union-attr]
 
 
 def test_nothing_is_exported_where_nothing_was_searched(folder: Path) -> None:

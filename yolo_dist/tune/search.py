@@ -27,13 +27,13 @@ from yolo_dist.tune.record import read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
 from yolo_dist.tune.shared_stages import LEASES
-from yolo_dist.tune.space import Space, check_space
+from yolo_dist.tune.space import RECIPE_FILE, SPACE_FILE, Space, check_space, searched_space
 from yolo_dist.tune.stopping import scheduler_of
 from yolo_dist.tune.trial import Run, TrialPlan, run_pipeline
 from yolo_dist.tune.trial_process import TrialProcess, outcome_of
 from yolo_dist.tune.watching import Watching, write_results
 
-SPACE_FILE, RECIPE_FILE, PAGE = "space.yaml", "recipe.yaml", "tune.html"
+PAGE = "tune.html"
 
 
 def check_search(space: Space, source: str) -> Recipe:
@@ -116,18 +116,14 @@ def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath,
         return
     if not resume:
         raise ConfigError(source, [f"{folder} holds a search; go on with --resume, or give another name=…"])
-    before = Space.model_validate(_read_yaml(folder / SPACE_FILE))
+    before = searched_space(folder)
     changed = [
         key for key in ("space", "overrides", "objectives", "stage") if getattr(before, key) != getattr(space, key)
     ]
-    changed += ["recipe"] if _read_yaml(folder / RECIPE_FILE) != recipe else []
+    with local_copy(folder / RECIPE_FILE) as file:
+        changed += ["recipe"] if read_yaml(file) != recipe else []
     if changed:
         raise ConfigError(source, [f"{key}: is not what the search in {folder} began with" for key in changed])
-
-
-def _read_yaml(path: UPath) -> dict[str, Any]:
-    with local_copy(path) as file:
-        return read_yaml(file)
 
 
 def _fit(plan: TrialPlan, recipe: Recipe) -> None:

@@ -11,13 +11,18 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from annotated_types import Ge, MinLen
 from pydantic import Field, model_validator
+from upath import UPath
 
 from yolo_dist.config import Config, read_yaml, validate
 from yolo_dist.errors import ConfigError
 from yolo_dist.recipe import Recipe, StageId, make_recipe, with_value
+from yolo_dist.storage import local_copy
 from yolo_dist.tune.distribution import Distribution
 from yolo_dist.tune.objective import Limit, Measure, Objectives, problems_of_measures
 from yolo_dist.tune.stopping import StoppingConfig
+
+SPACE_FILE, RECIPE_FILE = "space.yaml", "recipe.yaml"
+"""What is searched, in the search's folder."""
 
 Values = dict[str, Any]
 """What one trial puts into the recipe, by path."""
@@ -141,6 +146,16 @@ def _overridden(values: dict[str, Any], key: str, text: str) -> tuple[dict[str, 
     except (ValueError, yaml.YAMLError) as error:
         return values, " ".join(str(error).split())
     return {**values, "space": {**values.get("space", {}), key.removeprefix("space."): value}}, ""
+
+
+def searched_space(search: UPath) -> Space:
+    """The space that the search in a folder began with.
+
+    Raises:
+        ConfigError: its file is damaged.
+    """
+    with local_copy(search / SPACE_FILE) as file:
+        return validate(Space, read_yaml(file), str(search / SPACE_FILE))
 
 
 def recipe_of(space: Space, recipe: Mapping[str, Any], values: Values) -> Recipe:
