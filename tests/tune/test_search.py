@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ray import cloudpickle
 from searches import prepare, record, space
 
@@ -20,7 +21,7 @@ from yolo_dist.tune import search as search_module
 from yolo_dist.tune.export import export_trial
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.search import check_search, search
-from yolo_dist.tune.space import trial_id
+from yolo_dist.tune.space import read_space, trial_id
 
 PERCENTS = {"pruned.percent": {"grid": [0.1, 0.2, 0.3, 0.4]}}
 
@@ -163,16 +164,36 @@ def test_another_search_is_not_gone_on_with(begun: Path) -> None:
     assert [problem.partition(":")[0] for problem in refused.value.problems] == ["space", "recipe"]
 
 
-def test_more_workers_than_there_are_and_missing_data_are_told_together(folder: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(search_module, "capacity", lambda: {"CPU": 2.0})
+def test_more_workers_than_there_are_and_missing_data_are_told_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "resources_of_nodes", lambda: [{"CPU": 2.0}])
     overrides = ["cluster.workers=3", "cluster.gpus_per_worker=1", "shards=nowhere"]
     with pytest.raises(ConfigError) as refused:
         check_search(space(folder, overrides=overrides), "space.yaml")
-    *data, cores, gpus = refused.value.problems
+    *data, workers = refused.value.problems
     assert data
     assert all("nowhere" in problem for problem in data)
-    assert cores.startswith("cluster.workers: a trial needs 3 CPUs and there are 2; lower it")
-    assert gpus.startswith("cluster.workers: a trial needs 3 GPUs and there are 0; lower it")
+    assert workers.startswith("cluster.workers: 3 workers of 1 CPUs and 1 GPUs do not fit on 1 nodes of up to 2 CPUs")
+
+
+def test_four_mistakes_of_four_kinds_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "resources_of_nodes", lambda: [{"CPU": 4.0}, {"CPU": 4.0}])
+    values = yaml.safe_load(space(folder).to_yaml()) | {
+        "space": {"pruned.percnt": {"grid": [0.1]}, "base.optimizer.learning_rate": {"loguniform": [0, 1]}},
+        "objectives": {"map5": "maximise"},
+        "overrides": ["cluster.workers=2", "cluster.cpus_per_worker=8"],
+        "searcher": "random",
+        "trials": 2,
+    }
+    (folder / "space.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError) as refused:
+        read_space(str(folder / "space.yaml"), others=check_search)
+    bounds, objective, path, workers = refused.value.problems
+    assert bounds == "space.base.optimizer.learning_rate: loguniform needs a low end above 0, not 0"
+    assert objective.startswith("objectives.map5")
+    assert path.startswith("space.pruned.percnt: stages.1.percnt: unknown key")
+    assert workers.startswith("cluster.workers: 2 workers of 8 CPUs do not fit on 2 nodes of up to 4 CPUs")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from yolo_dist.errors import Interrupted, NonFiniteLoss
 from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
+from yolo_dist.train.tracking import TrackingConfig, WandbConfig
 from yolo_dist.tune import trial_process
 from yolo_dist.tune.record import TrialRecord, read_record, read_records
 from yolo_dist.tune.trial import TrialPlan, run_trial
@@ -185,7 +186,8 @@ def test_tune_hears_of_every_evaluation_but_the_last(folder: Path, monkeypatch: 
 
 def test_weights_and_biases_get_a_run_a_trial_with_the_epochs_of_all_stages(folder: Path, wandb_home: Path) -> None:
     made = plan(folder, overrides=["tracking.wandb={mode: offline}"])
-    record = run_trial(replace(made, identity="abc"), VALUES)
+    tracking = TrackingConfig(wandb=WandbConfig(mode="offline"))
+    record = run_trial(replace(made, identity="abc", tracking=tracking), VALUES)
     written = records(folder / "search" / "trials" / record.id)
     (run,) = [one.run for one in written if one.WhichOneof("record_type") == "run"]
     assert (run.run_group, run.job_type, run.display_name) == ("tiny-search-abc", "trial", f"tiny-search/{record.id}")

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from upath import UPath
 
@@ -16,7 +15,7 @@ from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
 from yolo_dist.lease import hold
-from yolo_dist.ray_cluster import capacity, join_cluster
+from yolo_dist.ray_cluster import join_cluster, problem_of_room, resources_of_nodes, room_for
 from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import run_identity
 from yolo_dist.storage import local_copy, location, publish, remove
@@ -42,15 +41,11 @@ def check_search(space: Space, source: str) -> Recipe:
     Raises:
         ConfigError: everything that is wrong.
     """
-    recipe = check_space(space, source)
-    problems = _problems_of_cluster(recipe.cluster)
-    try:
-        check(recipe, source)
-    except ConfigError as error:
-        problems = error.problems + problems
-    if problems:
-        raise ConfigError(source, problems)
-    return recipe
+
+    def problems_of_all(recipe: Recipe) -> list[str]:
+        return [*_problems_of_inputs(recipe), *_problems_of_cluster(recipe.cluster)]
+
+    return check_space(space, source, problems_of_all)
 
 
 def search(space: Space, source: str = "", resume: bool = False, run: Run = run_pipeline) -> SearchResults:
@@ -74,7 +69,8 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
         _require_this_search(space, values, folder, resume, source)
         publish(folder / RECIPE_FILE, json.dumps(values, indent=2))
         publish(folder / SPACE_FILE, space.to_yaml())
-        plan = TrialPlan(space, values, str(folder), run_identity(folder, recipe.tracking), str(Path.cwd()), run)
+        identity = run_identity(folder, recipe.tracking)
+        plan = TrialPlan(space, values, str(folder), identity, str(Path.cwd()), run, recipe.tracking)
         _fit(plan, recipe)
         results = write_results(plan)
         publish(folder / PAGE, render_search(results))
@@ -93,17 +89,22 @@ def _tidy(search: UPath) -> None:
             remove(stage / unfinished)
 
 
+def _problems_of_inputs(recipe: Recipe) -> list[str]:
+    try:
+        check(recipe)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
 def _problems_of_cluster(cluster: ClusterConfig) -> list[str]:
-    """What a trial's workers need and all nodes together do not have."""
-    have = capacity()
-    count = max(1, cluster.fewest_workers)
-    needed = {"CPU": cluster.cpus_per_worker * count, "GPU": cluster.gpus_per_worker * count}
-    return [
-        f"cluster.workers: a trial needs {amount:g} {resource}s and there are {have.get(resource, 0):g}; "
-        "lower it, or set RAY_ADDRESS to a larger cluster"
-        for resource, amount in needed.items()
-        if amount > have.get(resource, 0)
-    ]
+    """Why a trial's workers would wait for ever."""
+    try:
+        nodes = resources_of_nodes()
+    except ConfigError as error:
+        return [f"{error.source}: {problem}" for problem in error.problems]
+    problem = problem_of_room(nodes, cluster.resources, max(1, cluster.fewest_workers))
+    return [f"cluster.workers: {problem}"] if problem else []
 
 
 def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath, resume: bool, source: str) -> None:
@@ -137,8 +138,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
     )
     if proposals.left <= 0:
         return
-    count = max(1, cluster.fewest_workers)
-    join_cluster({"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}, count, "cluster.workers", quiet=True)
+    join_cluster(cluster.resources, max(1, cluster.fewest_workers), "cluster.workers", quiet=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one tells of Tune's own folder, which goes
@@ -170,11 +170,9 @@ def _resources(cluster: ClusterConfig) -> Any:
     """What a trial's own process takes: all, where it trains itself, else nothing, for its workers take theirs."""
     if cluster.most_workers:
         return {"memory": 1 << 20}  # Tune refuses nothing at all, and the smallest part of a core would be missed
-    return {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    return cluster.resources
 
 
 def _room(cluster: ClusterConfig) -> int:
     """Trials whose workers the cluster holds at a time, so that none gets half of what it needs."""
-    have, count = ray.cluster_resources(), max(1, cluster.fewest_workers)
-    needed = {"CPU": cluster.cpus_per_worker * count, "GPU": cluster.gpus_per_worker * count}
-    return max(1, min(int(have.get(name, 0) // amount) for name, amount in needed.items() if amount))
+    return max(1, room_for(resources_of_nodes(), cluster.resources) // max(1, cluster.fewest_workers))

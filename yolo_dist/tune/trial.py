@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from yolo_dist.errors import Interrupted, TrainError, YoloDistError
 from yolo_dist.pipeline import StageResult, run
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
+from yolo_dist.train.tracking import TrackingConfig
 from yolo_dist.tune.objective import MEASURES
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record
 from yolo_dist.tune.shared_stages import SharedStages
@@ -34,6 +35,7 @@ class TrialPlan:
         identity: tells trackers this search from others of its name.
         working_folder: where the search was started, to which the recipe's paths are relative.
         run: what is done with each recipe; benchmarks have their own.
+        tracking: trackers of the recipe.
     """
 
     space: Space
@@ -42,6 +44,7 @@ class TrialPlan:
     identity: str = ""
     working_folder: str = "."
     run: Run = run_pipeline
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def recipe_of(self, values: Values) -> Recipe:
         """A trial's recipe: its run lies in the search's folder, and W&B gets a run a trial, not one a stage."""
@@ -77,7 +80,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
     if (told := read_record(search, name)) is not None and told.over:
         return told  # it was stopped, and failed because of that
     record = TrialRecord.model_validate({**record.model_dump(), **outcome})
-    track_trial(record, plan.space.name, plan.identity, recipe_of(plan.space, plan.recipe, {}).tracking, search)
+    track_trial(record, plan.space.name, plan.identity, plan.tracking, search)
     record.save(search)
     return record
 
