@@ -12,7 +12,7 @@ import yaml
 from ray import cloudpickle
 from searches import prepare, record, space
 
-from yolo_dist.errors import ConfigError, NonFiniteLoss
+from yolo_dist.errors import ConfigError, NonFiniteLoss, StorageError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe, read_recipe
@@ -97,6 +97,32 @@ def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(folder: 
     )
     target = export_trial(space(folder), "knee")
     assert (target / "model" / "model.weights").exists()
+
+
+def away_at_first(recipe: Recipe, _stages: Any) -> list[StageResult]:
+    """A trial that finds its store away, and at the second attempt there."""
+    attempted = Path(recipe.storage).parent / "attempted.txt"
+    if not attempted.exists():
+        attempted.touch()
+        raise StorageError("s3://runs: cannot be reached")
+    return [StageResult("tuned", "train", 0.1, 0.5, 9, 5, 4, 3.0, 2.0, False)]
+
+
+def test_a_trial_goes_on_by_itself_when_the_store_is_back(folder: Path, ray_session: None) -> None:
+    one = space(folder, space={"pruned.percent": {"grid": [0.1]}}, max_failures=1)
+    (record,) = search(one, run=away_at_first).trials
+    assert (record.state, record.reason) == ("finished", None)
+
+
+def test_a_trial_that_the_store_was_away_for_too_often_is_tried_again_on_resume(
+    folder: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = space(folder, space={"pruned.percent": {"grid": [0.1]}}, max_failures=0)
+    (lost,) = search(one, run=away_at_first).trials
+    assert (lost.state, lost.reason, lost.lost) == ("failed", "s3://runs: cannot be reached", True)
+    assert "0 of 1 trials are over; --resume goes on with the others" in capsys.readouterr().out
+    (record,) = search(one, resume=True, run=away_at_first).trials
+    assert (record.state, record.reason, record.lost) == ("finished", None, False)
 
 
 def product(one: int, other: int) -> int:

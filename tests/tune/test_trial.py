@@ -12,7 +12,7 @@ from searches import prepare, space
 from wandb_log import records
 
 from yolo_dist.config import read_yaml
-from yolo_dist.errors import Interrupted, NonFiniteLoss
+from yolo_dist.errors import Interrupted, NonFiniteLoss, RunHeld, StorageError, YoloDistError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
@@ -104,11 +104,24 @@ def test_an_objective_that_a_stage_leaves_out_fails_the_trial(folder: Path) -> N
     assert record.reason == "stage tuned reports no latency_ms"
 
 
-def test_an_interrupted_trial_is_not_over(folder: Path) -> None:
-    with pytest.raises(Interrupted):
-        run_trial(plan(folder, failing(Interrupted(15, "here"))), VALUES)
+@pytest.mark.parametrize(
+    "error",
+    [Interrupted(15, "here"), StorageError("s3://runs: away"), RunHeld("is held")],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_trial_that_did_not_fail_by_itself_is_not_over(folder: Path, error: YoloDistError) -> None:
+    with pytest.raises(type(error)):
+        run_trial(plan(folder, failing(error)), VALUES)
     (record,) = read_records(location(folder / "search"))
     assert not record.over
+
+
+def test_a_refused_recipe_is_the_reason_where_evaluations_are_watched_too(folder: Path) -> None:
+    refused = process(plan(folder, finishing, stopping={}), {**VALUES, "pruned.percent": 2})
+    assert refused.step()["losses"] is None
+    (record,) = read_records(location(folder / "search"))
+    assert record.state == "failed"
+    assert "stages.1.percent: Input should be less than 1" in (record.reason or "")
 
 
 def test_what_a_stopped_trial_runs_into_afterwards_does_not_count(folder: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from yolo_dist.storage import local_copy, location, publish, remove
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.tracking import say
 from yolo_dist.tune.page import render_search
-from yolo_dist.tune.record import read_records
+from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
 from yolo_dist.tune.shared_stages import LEASES
@@ -74,7 +74,7 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
         _fit(plan, recipe)
         results = write_results(plan)
         publish(folder / PAGE, render_search(results))
-        over = sum(record.over for record in results.trials)
+        over = sum(record.over and not record.lost for record in results.trials)
         if over >= space.most_trials:
             _tidy(folder)
     if over < space.most_trials:
@@ -130,7 +130,7 @@ def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath,
 def _fit(plan: TrialPlan, recipe: Recipe) -> None:
     """Run the trials that are left."""
     space, cluster = plan.space, recipe.cluster
-    records = read_records(location(plan.folder))
+    records = list(_begun(location(plan.folder)))
     proposals = Proposals(
         space,
         known=[(record.values, outcome_of(record, plan)) for record in records if record.over],
@@ -164,6 +164,17 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
                 verbose=0,
             ),
         ).fit()
+
+
+def _begun(search: UPath) -> Iterator[TrialRecord]:
+    """Trials of the search so far; those that were lost run again."""
+    for record in read_records(search):
+        if not record.lost:
+            yield record
+            continue
+        again = record.to_try_again()
+        again.save(search)
+        yield again
 
 
 def _resources(cluster: ClusterConfig) -> Any:

@@ -47,7 +47,7 @@ class Space(Config):
     space: Annotated[dict[str, Distribution], MinLen(1)]
     """Distributions by path: `key` or `stage.key`, as in overrides."""
     objectives: Objectives
-    """Measures of the results, each `maximise` or `minimise`; several make a Pareto front."""
+    """Measures of the results: accuracies `maximise`, costs `minimise`; several make a Pareto front."""
     constraints: dict[Measure, Limit] = Field(default_factory=dict)
     """Limits of measures: a trial outside counts for nothing, and searchers learn to stay inside."""
     stage: StageId | None = None
@@ -65,7 +65,7 @@ class Space(Config):
     share_stages: bool = True
     """Stages that several trials have in common run once."""
     max_failures: Annotated[int, Ge(0)] = 2
-    """How often a trial goes on by itself after its process or node was lost."""
+    """How often a trial goes on by itself after its process or node was lost, or the store was away."""
     storage: str = "runs"
     """Path or URL under which searches are kept; all nodes reach it."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from yolo_dist.errors import Interrupted, TrainError, YoloDistError
+from yolo_dist.errors import Interrupted, RunHeld, StorageError, TrainError, YoloDistError
 from yolo_dist.pipeline import StageResult, run
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
@@ -15,6 +15,9 @@ from yolo_dist.tune.record import TrialRecord, finished_stages, read_record
 from yolo_dist.tune.shared_stages import SharedStages
 from yolo_dist.tune.space import Space, Values, recipe_of, trial_id, up_to_stage
 from yolo_dist.tune.trial_tracking import track_trial
+
+PASSING = (StorageError, RunHeld)
+"""What says nothing of a trial: a store that is away for a while, and a process that is not known to be dead yet."""
 
 Run = Callable[[Recipe, "SharedStages | None"], list[StageResult]]
 
@@ -59,6 +62,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
 
     Raises:
         Interrupted: it was asked to end, and is not over.
+        StorageError, RunHeld: it may be tried again, and is not over.
     """
     search, name = location(plan.folder), trial_id(values)
     before = read_record(search, name)
@@ -70,7 +74,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
         results = plan.run(plan.recipe_of(values), SharedStages(search / "shared") if plan.space.share_stages else None)
         outcome: dict[str, Any] = {"state": "finished", "stages": [asdict(result) for result in results]}
         outcome["measured"] = _measured(results, plan.space)
-    except Interrupted:
+    except (Interrupted, *PASSING):
         raise
     except YoloDistError as error:
         outcome = {"state": "failed", "reason": " ".join(str(error).split())}

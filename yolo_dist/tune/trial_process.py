@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import tune
 
+from yolo_dist.errors import ConfigError
 from yolo_dist.storage import location
 from yolo_dist.train.tracking import read_metrics
 from yolo_dist.tune.objective import losses
@@ -59,9 +60,11 @@ class TrialProcess(tune.Trainable):
         self._error: BaseException | None = None
         self._told = {"epoch": 0, "map": 0.0}
         self._metrics = location(self.plan.folder) / "trials" / trial_id(values) / "metrics.jsonl"
-        stopping = self.plan.space.stopping
-        stage = None if stopping is None else stopping.stage_of(self.plan.recipe_of(values))
-        self._watched = None if stage is None else stage.id
+        self._watched = None
+        if (stopping := self.plan.space.stopping) is not None:
+            with suppress(ConfigError):  # a recipe that is refused is the trial's own to tell of
+                stage = stopping.stage_of(self.plan.recipe_of(values))
+                self._watched = None if stage is None else stage.id
         self._run = threading.Thread(target=self._do, args=(values,), name="trial", daemon=True)
         self._run.start()
         return self._run

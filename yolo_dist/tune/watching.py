@@ -14,7 +14,7 @@ from yolo_dist.tune.objective import Measure
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
 from yolo_dist.tune.results import RESULTS_FILE, SearchResults, results_of
 from yolo_dist.tune.space import trial_id
-from yolo_dist.tune.trial import TrialPlan
+from yolo_dist.tune.trial import PASSING, TrialPlan
 from yolo_dist.tune.trial_tracking import track_trial
 
 SHOWN: dict[str, Any] = {
@@ -65,6 +65,7 @@ class Watching(tune.Callback):
                     "ended": time.time(),
                     "state": state,
                     "reason": reason,
+                    "lost": state == "failed",
                     "stages": finished_stages(self.folder, trial_id(values)),
                     "epoch": last.get("epoch"),
                     "map": last.get("map"),
@@ -94,6 +95,8 @@ class Watching(tune.Callback):
 
 def _reason(trial: Trial) -> str:
     error = trial.get_error()
+    if isinstance(known := getattr(error, "cause", error), PASSING):
+        return " ".join(str(known).split())
     text = str(error).strip().splitlines() if error is not None else []
     return f"its process or node was lost: {text[-1] if text else 'no more is known'}"
 
