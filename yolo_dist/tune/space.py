@@ -171,8 +171,8 @@ def _sound_part(values: Mapping[str, Any]) -> tuple[Space | None, list[str]]:
         sound = values
         for place in dict.fromkeys(item["loc"][:2] for item in error.errors()):
             sound = _without(sound, *place)
-        space, more = _sound_part(sound) if sound != values else (None, [])
-        return space, problems_of(error) + more
+        rest, more = _sound_part(sound) if sound != values else (None, [])
+        return rest, problems_of(error) + more
     return space if values["space"] is not STAND_INS["space"] else space.model_copy(update={"space": {}}), []
 
 
@@ -181,10 +181,9 @@ def _without(values: Mapping[str, Any], key: Any = None, entry: Any = None) -> d
     if key is None:  # how it is searched: searcher and number of trials do not go together
         return {**values, "searcher": "random", "trials": 1}
     entries = values.get(key)
-    left = {name: entries[name] for name in entries if name != entry} if isinstance(entries, Mapping) else {}
     rest = {name: value for name, value in values.items() if name != key}
-    if left and entry in entries:
-        return rest | {key: left}
+    if isinstance(entries, Mapping) and entry in entries and len(entries) > 1:
+        return rest | {key: {name: entries[name] for name in entries if name != entry}}
     return rest | ({key: STAND_INS[key]} if key in STAND_INS else {})
 
 
