@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 
 from yolo_dist.report import words
@@ -94,7 +95,10 @@ class Watching(tune.Callback):
 
 
 def _reason(trial: Trial) -> str:
-    error = trial.get_error()
+    """From the file that Tune has just written; its own `get_error` looks where that is only copied to later."""
+    error: Any = None
+    if trial.pickled_error_file is not None and (file := Path(trial.pickled_error_file)).exists():
+        error = cloudpickle.loads(file.read_bytes())
     if isinstance(known := getattr(error, "cause", error), PASSING):
         return " ".join(str(known).split())
     text = str(error).strip().splitlines() if error is not None else []
