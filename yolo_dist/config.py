@@ -81,7 +81,12 @@ def validate(cls: type[ConfigT], values: Mapping[str, Any], source: str) -> Conf
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(source, [_problem(item) for item in error.errors()]) from None
+        raise ConfigError(source, problems_of(error)) from None
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """What pydantic found wrong, each with its dotted path."""
+    return [_problem(item) for item in error.errors()]
 
 
 def _problem(item: Any) -> str:

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from yolo_dist.bundle import QUANTIZATION_FILE, read_record
+from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.pruning.candidates import candidate_sets
+from yolo_dist.compress.pruning.layerwise import problem_of_shares
 from yolo_dist.data.card import Card, find_card
 from yolo_dist.data.joint_classes import JointClasses, join_classes, joint_card
 from yolo_dist.data.mixture import Images, Mixture, MixturePlan, MixtureSource
 from yolo_dist.data.shards import ShardSet, open_split
 from yolo_dist.dataset import Mix
 from yolo_dist.errors import ConfigError, InputError
-from yolo_dist.model import ModelSource, check_model
+from yolo_dist.model import ModelSource, check_model, read_structure
 from yolo_dist.object_store import require_reachable
-from yolo_dist.recipe import Recipe, TrainStage
+from yolo_dist.recipe import PruneStage, Recipe, Stage, TrainStage
 from yolo_dist.stage_order import State, quantization_problems
 from yolo_dist.storage import location
 from yolo_dist.train.quantized import freezing_steps
@@ -51,6 +54,7 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
     for teacher in recipe.foreign_teachers():
         _attempt(lambda teacher=teacher: check_model(ModelSource(bundle=teacher), card, recipe.image_size), problems)  # type: ignore[misc]
     problems += _quantization_problems(recipe)
+    problems += shares_problems(recipe)
     if all(split is not None for _, (split, _) in opened):
         problems += _freezing_problems(recipe, sum(len(split) for _, (split, _) in opened if split is not None))
     _attempt(lambda: require_reachable(location(recipe.storage)), problems)
@@ -89,6 +93,31 @@ def _freezing_problems(recipe: Recipe, images: int) -> Iterator[str]:
                 freezing_steps(stage.quantization, stage.optimizer_steps(images) * stage.epochs)
             except ConfigError as error:
                 yield from (f"{stage.id}: {error.source}: {problem}" for problem in error.problems)
+
+
+def shares_problems(recipe: Recipe) -> Iterator[str]:
+    """Stages that cut by a share for each set of channels, and have not one for each set of their network.
+
+    That of a stage before which nothing was cut is known: it has the layers of the recipe's model.
+    """
+    for stage in recipe.stages:
+        if isinstance(stage, PruneStage) and stage.percents is not None and not _cut_before(recipe, stage):
+            try:
+                graph = ChannelGraph.from_cfg(read_structure(recipe.model))
+            except InputError:
+                return  # told by `check_model`
+            if problem := problem_of_shares(candidate_sets(graph, stage.scope), stage):
+                yield f"{stage.id}.percents: {problem}"
+
+
+def _cut_before(recipe: Recipe, stage: Stage) -> bool:
+    stages = {other.id: other for other in recipe.stages}
+    origin = recipe.start_of(stage)
+    while origin is not None:
+        if isinstance(stages[origin], PruneStage):
+            return True
+        origin = recipe.start_of(stages[origin])
+    return False
 
 
 def _open(

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from yolo_dist.bundle import Bundle, numbered_classes, open_bundle, open_darknet, read_record, require_classes
+from yolo_dist.bundle import CFG_FILE, Bundle, numbered_classes, open_bundle, open_darknet, read_record, require_classes
 from yolo_dist.config import Config
-from yolo_dist.darknet.cfg import Cfg, Yolo
+from yolo_dist.darknet.cfg import Cfg, Yolo, read_cfg
 from yolo_dist.darknet.channels import COLOUR
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
@@ -109,6 +109,17 @@ def check_model(source: ModelSource, card: Card | None, image_size: tuple[int, i
     if source.zoo is not None and source.warm_start is not None and card is not None:
         cfg = _zoo_cfg(source, card, None, image_size)
         warm_start(Bundle(Network(cfg), card.classes, image_size), source.warm_start)
+
+
+def read_structure(source: ModelSource) -> Cfg:
+    """The layers of the network that a source names; heads of one of the zoo are not those for a dataset yet.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    if source.zoo is not None:
+        return zoo_cfg(source.zoo, width=source.width)
+    return read_cfg(source.cfg if source.cfg is not None else str(location(source.bundle or "") / CFG_FILE))
 
 
 def build_model(source: ModelSource, card: Card, train: Images, image_size: tuple[int, int], seed: int) -> Bundle:

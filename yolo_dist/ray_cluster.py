@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 
 import ray
 import torch
@@ -9,12 +10,16 @@ import torch
 from yolo_dist.errors import ConfigError
 from yolo_dist.freed_memory import KEEPING_FREED_MEMORY
 from yolo_dist.ray_address import set_address
+from yolo_dist.train.tracking import say
 
 PASSED_ON = ("AWS_", "WANDB_", "YOLO_DIST_")
 """Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""
 
 NAMES_OF_PLACES = ("_BUNDLE", "_CACHE", "_DIR", "_FILE", "_PROFILE")
 """Ends of those that do not travel: they name files of this machine; others may have theirs elsewhere."""
+
+ROUNDING = 1e-9
+"""1 GPU has room for ten workers of 0.1, although 1 // 0.1 is 9."""
 
 
 def passed_on() -> dict[str, str]:
@@ -36,7 +41,7 @@ def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: boo
         quiet: what workers print goes into Ray's logs only.
 
     Raises:
-        ConfigError: this machine has less than what is needed.
+        ConfigError: this machine has less than what is needed. A cluster is waited for: nodes may join later.
     """
     address = os.environ.get("RAY_ADDRESS", "local")
     if not ray.is_initialized():
@@ -48,35 +53,44 @@ def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: boo
             log_to_driver=not quiet,
             runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on(), "worker_process_setup_hook": hook},
         )
-    if address == "local":
-        _require(needed, workers, ray.cluster_resources(), option)
+    if problem := problem_of_room(resources_of_nodes(), needed, workers):
+        if address == "local":
+            raise ConfigError("cluster", [f"{option}: {problem}"])
+        say(f"{option}: {problem}; waiting for more nodes")
 
 
-def _require(needed: dict[str, float], workers: int, have: dict[str, float], option: str) -> None:
-    for resource, each in needed.items():
-        if each * workers > have.get(resource, 0):
-            raise ConfigError(
-                "cluster",
-                [
-                    f"{workers} workers need {each * workers:g} {resource}s, this machine has "
-                    f"{have.get(resource, 0):g}; lower {option}, or set RAY_ADDRESS to a larger cluster"
-                ],
-            )
-
-
-def capacity() -> dict[str, float]:
-    """Resources of the cluster that would be joined, or of this machine; starts nothing.
+def resources_of_nodes() -> list[dict[str, float]]:
+    """Resources of each node of the cluster that would be joined, or of this machine; starts nothing.
 
     Raises:
         ConfigError: no cluster answers at RAY_ADDRESS.
     """
-    if ray.is_initialized():
-        return dict(ray.cluster_resources())
-    if "RAY_ADDRESS" in os.environ:
+    if not ray.is_initialized():
+        if "RAY_ADDRESS" not in os.environ:
+            return [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
         try:
             join_cluster({}, 0, "RAY_ADDRESS", quiet=True)
         except ConnectionError as error:
             reason = " ".join(str(error).split())
             raise ConfigError("RAY_ADDRESS", [f"no cluster answers: {reason}"]) from None
-        return dict(ray.cluster_resources())
-    return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def room_for(nodes: Sequence[Mapping[str, float]], needed: Mapping[str, float]) -> int:
+    """Workers that fit on nodes, each of them on one node."""
+    parts = {name: amount for name, amount in needed.items() if amount}
+    return sum(min(int(node.get(name, 0) / amount + ROUNDING) for name, amount in parts.items()) for node in nodes)
+
+
+def problem_of_room(nodes: Sequence[Mapping[str, float]], needed: Mapping[str, float], workers: int) -> str | None:
+    """Why so many workers would wait for ever for what each needs; None where there is room for all."""
+    parts = {name: amount for name, amount in needed.items() if amount}
+    room = room_for(nodes, parts) if parts else workers
+    if room >= workers:
+        return None
+    each = " and ".join(f"{amount:g} {name}s" for name, amount in parts.items())
+    most = " and ".join(f"{max((node.get(name, 0) for node in nodes), default=0):g} {name}s" for name in parts)
+    return (
+        f"{workers} workers of {each} do not fit on {len(nodes)} nodes of up to {most}, which have room for {room}; "
+        "ask for less, or set RAY_ADDRESS to a larger cluster"
+    )

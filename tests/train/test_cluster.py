@@ -215,10 +215,16 @@ def test_an_error_in_this_process_needs_no_unwrapping(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cluster", "problem"),
     [
-        (ClusterConfig(workers=3), "3 workers need 3 CPUs, this machine has 2; lower cluster.workers"),
-        (ClusterConfig(workers=(3, 9)), "3 workers need 3 CPUs, this machine has 2"),
-        (ClusterConfig(workers=2, cpus_per_worker=2), "2 workers need 4 CPUs, this machine has 2"),
-        (ClusterConfig(workers=1, gpus_per_worker=1), "1 workers need 1 GPUs, this machine has 0"),
+        (
+            ClusterConfig(workers=3),
+            "cluster.workers: 3 workers of 1 CPUs do not fit on 1 nodes of up to 2 CPUs, which have room for 2",
+        ),
+        (ClusterConfig(workers=(3, 9)), "3 workers of 1 CPUs do not fit"),
+        (ClusterConfig(workers=2, cpus_per_worker=2), "2 workers of 2 CPUs do not fit"),
+        (
+            ClusterConfig(workers=1, gpus_per_worker=1),
+            "1 workers of 1 CPUs and 1 GPUs do not fit on 1 nodes of up to 2 CPUs and 0 GPUs",
+        ),
     ],
 )
 def test_more_than_this_machine_has_is_refused_before_anything_waits_for_it(
@@ -226,7 +232,7 @@ def test_more_than_this_machine_has_is_refused_before_anything_waits_for_it(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     with pytest.raises(ConfigError, match=problem):
         connect(cluster)
 

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ray import cloudpickle
-from searches import prepare, space
+from searches import prepare, record, space
 
-from yolo_dist.errors import ConfigError, NonFiniteLoss
+from yolo_dist.errors import ConfigError, NonFiniteLoss, StorageError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.ray_tasks import run_tasks
-from yolo_dist.recipe import Recipe
+from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import location
 from yolo_dist.tune import search as search_module
 from yolo_dist.tune.export import export_trial
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.search import check_search, search
-from yolo_dist.tune.space import trial_id
+from yolo_dist.tune.space import read_space, trial_id
 
 PERCENTS = {"pruned.percent": {"grid": [0.1, 0.2, 0.3, 0.4]}}
 
@@ -91,8 +92,8 @@ def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(
 ) -> None:
     results = search(space(folder, space={"pruned.percent": {"grid": [0.3, 0.5]}}))
     said = capsys.readouterr().out
-    for record in results.trials:
-        assert [f"{record.id}: {stage} …\n" in said for stage in ("base", "pruned", "tuned")] == [True] * 3
+    for one in results.trials:
+        assert [f"{one.id}: {stage} …\n" in said for stage in ("base", "pruned", "tuned")] == [True] * 3
     assert [record.state for record in results.trials] == ["finished", "finished"]
     assert (results.stages_run, results.stages_taken) == (5, 1)
     root = folder / "searches" / "tiny-search"
@@ -102,6 +103,32 @@ def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(
     )
     target = export_trial(space(folder), "knee")
     assert (target / "model" / "model.weights").exists()
+
+
+def away_at_first(recipe: Recipe, _stages: Any) -> list[StageResult]:
+    """A trial that finds its store away, and at the second attempt there."""
+    attempted = Path(recipe.storage).parent / "attempted.txt"
+    if not attempted.exists():
+        attempted.touch()
+        raise StorageError("s3://runs: cannot be reached")
+    return [StageResult("tuned", "train", 0.1, 0.5, 9, 5, 4, 3.0, 2.0, False)]
+
+
+def test_a_trial_goes_on_by_itself_when_the_store_is_back(folder: Path, ray_session: None) -> None:
+    one = space(folder, space={"pruned.percent": {"grid": [0.1]}}, max_failures=1)
+    (record,) = search(one, run=away_at_first).trials
+    assert (record.state, record.reason) == ("finished", None)
+
+
+def test_a_trial_that_the_store_was_away_for_too_often_is_tried_again_on_resume(
+    folder: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = space(folder, space={"pruned.percent": {"grid": [0.1]}}, max_failures=0)
+    (lost,) = search(one, run=away_at_first).trials
+    assert (lost.state, lost.reason, lost.lost) == ("failed", "s3://runs: cannot be reached", True)
+    assert "0 of 1 trials are over; --resume goes on with the others" in capsys.readouterr().out
+    (record,) = search(one, resume=True, run=away_at_first).trials
+    assert (record.state, record.reason, record.lost) == ("finished", None, False)
 
 
 def product(one: int, other: int) -> int:
@@ -175,16 +202,36 @@ def test_another_search_is_not_gone_on_with(begun: Path) -> None:
     assert [problem.partition(":")[0] for problem in refused.value.problems] == ["space", "recipe"]
 
 
-def test_more_workers_than_there_are_and_missing_data_are_told_together(folder: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(search_module, "capacity", lambda: {"CPU": 2.0})
+def test_more_workers_than_there_are_and_missing_data_are_told_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "resources_of_nodes", lambda: [{"CPU": 2.0}])
     overrides = ["cluster.workers=3", "cluster.gpus_per_worker=1", "shards=nowhere"]
     with pytest.raises(ConfigError) as refused:
         check_search(space(folder, overrides=overrides), "space.yaml")
-    *data, cores, gpus = refused.value.problems
+    *data, workers = refused.value.problems
     assert data
     assert all("nowhere" in problem for problem in data)
-    assert cores.startswith("cluster.workers: a trial needs 3 CPUs and there are 2; lower it")
-    assert gpus.startswith("cluster.workers: a trial needs 3 GPUs and there are 0; lower it")
+    assert workers.startswith("cluster.workers: 3 workers of 1 CPUs and 1 GPUs do not fit on 1 nodes of up to 2 CPUs")
+
+
+def test_four_mistakes_of_four_kinds_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "resources_of_nodes", lambda: [{"CPU": 4.0}, {"CPU": 4.0}])
+    values = yaml.safe_load(space(folder).to_yaml()) | {
+        "space": {"pruned.percnt": {"grid": [0.1]}, "base.optimizer.learning_rate": {"loguniform": [0, 1]}},
+        "objectives": {"map5": "maximise"},
+        "overrides": ["cluster.workers=2", "cluster.cpus_per_worker=8"],
+        "searcher": "random",
+        "trials": 2,
+    }
+    (folder / "space.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError) as refused:
+        read_space(str(folder / "space.yaml"), others=check_search)
+    bounds, objective, path, workers = refused.value.problems
+    assert bounds == "space.base.optimizer.learning_rate: loguniform needs a low end above 0, not 0"
+    assert objective.startswith("objectives.map5")
+    assert path.startswith("space.pruned.percnt: stages.1.percnt: unknown key")
+    assert workers.startswith("cluster.workers: 2 workers of 8 CPUs do not fit on 2 nodes of up to 4 CPUs")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +249,20 @@ def test_only_a_finished_trial_is_exported(begun: Path, trial: str, problem: str
     assert len(read_records(root)) == 2
     with pytest.raises(ConfigError, match=problem):
         export_trial(space(begun), trial)
+
+
+def test_what_is_exported_is_what_was_searched_whatever_the_file_says_since(begun: Path) -> None:
+    root = begun / "searches" / "tiny-search"
+    searched = space(begun, overrides=["tuned.epochs=7"], constraints={"parameters": {"most": 400}}, stage="pruned")
+    (root / "space.yaml").write_text(searched.to_yaml())
+    for made in (record("accurate", 0.8, 500), record("small", 0.6, 200)):
+        made.save(location(root))
+        model = root / "trials" / made.id / "stages" / "pruned"
+        model.mkdir(parents=True)
+        (model / "stage.json").write_text("{}")
+    target = export_trial(space(begun), "knee")
+    assert target.name == "small"
+    assert read_recipe(str(target / "recipe.yaml")).stages[-1].epochs == 7  # type: ignore[union-attr]
 
 
 def test_nothing_is_exported_where_nothing_was_searched(folder: Path) -> None:

@@ -126,6 +126,15 @@ def test_everything_that_is_wrong_is_told_at_once(folder: Path) -> None:
     ]
 
 
+def problems_of(action: Callable[[], object]) -> list[str]:
+    """What a refusal says; nothing where there is none."""
+    try:
+        action()
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
 def without_evaluations(values: dict[str, Any]) -> None:
     values["overrides"] = ["tuned.evaluate_every=0"]
 
@@ -162,6 +171,114 @@ def test_a_search_that_cannot_work_is_refused(
     change(values)
     with pytest.raises(ConfigError, match=problem.replace(".", r"\.")):
         check_space(validate(Space, values, "space.yaml"), "space.yaml")
+
+
+LAYERWISE = ["pruned.method=layerwise"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        pytest.param(
+            {"space": {"tuned.optimizer.momentum": {"grid": [0.9]}}, "overrides": ["tuned.optimizer={}"]},
+            ["space.tuned.optimizer.momentum: is searched and overridden by tuned.optimizer; leave one out"],
+            id="an override of all that it is a part of",
+        ),
+        pytest.param(
+            {"space": {"tuned.optimizer": {"grid": [{}]}}, "overrides": ["tuned.optimizer.momentum=0.8"]},
+            ["space.tuned.optimizer: is searched and overridden by tuned.optimizer.momentum; leave one out"],
+            id="an override of a part of it",
+        ),
+        pytest.param(
+            {"space": {"tuned.optimizer.momentum": {"grid": [0.9]}, "tuned.optimizer": {"grid": [{}]}}},
+            ["space.tuned.optimizer.momentum: is searched as a part of tuned.optimizer too; leave one out"],
+            id="a part of another path",
+        ),
+        pytest.param(
+            {"space": {"cluster.workers": {"choice": [0, 99]}}},
+            ["space.cluster.workers: decides nothing that is measured; set it for all trials, in overrides"],
+            id="what no result depends on",
+        ),
+        pytest.param(
+            {"space": {"tuned.quantization": {"choice": [None, {}]}}, "objectives": {"latency_ms": "minimise"}},
+            [
+                "space.tuned.quantization: objectives.latency_ms: stage tuned simulates a quantised network and "
+                "reports no latency; add an export stage, and name it with stage:"
+            ],
+            id="what one of the choices does not report",
+        ),
+        pytest.param(
+            {"space": {"tuned.evaluate_every": {"integer": [0, 1]}, "tuned.epochs": {"grid": [4]}}, "stopping": {}},
+            ["stopping: stage tuned is evaluated only at its end; give it another evaluate_every"],
+            id="stopping by what the first value leaves out",
+        ),
+        pytest.param(
+            {"space": {"image_size": {"integer": [64, 128]}}},
+            [
+                *(
+                    "space.image_size: image_size: width and height must be positive multiples of 32, "
+                    f"not {size}×{size} (got {size})"
+                    for size in (65, 66, 67)
+                ),
+                "space.image_size: and 59 more like these; choose from values that all work",
+            ],
+            id="most integers of a range",
+        ),
+        pytest.param(
+            {"space": {"pruned.percents": {"grid": [0.1, 0.2], "length": 2}}, "overrides": LAYERWISE},
+            [
+                "pruned.percents: percents has 2 shares, and in scope classic there are 3 sets of channels to cut, "
+                "created by layers 0, 1, 3"
+            ],
+            id="not a share for each set of channels",
+        ),
+        pytest.param(
+            {"space": {"pruned.percents": {"grid": [0.1, 0.2], "length": 3}}, "overrides": LAYERWISE},
+            [],
+            id="a share for each set of channels",
+        ),
+    ],
+)
+def test_no_value_of_a_space_may_fail_or_do_nothing(folder: Path, changes: dict[str, Any], problems: list[str]) -> None:
+    assert problems_of(lambda: check_space(space(folder, **changes), "space.yaml")) == problems
+
+
+def test_a_recipe_need_not_be_one_without_the_values_that_are_searched(folder: Path) -> None:
+    shares = {"pruned.percents": {"uniform": [0, 0.9], "length": 3}}
+    lists = space(folder, space=shares, overrides=LAYERWISE, searcher="tpe", trials=2)
+    assert check_space(lists, "space.yaml").stages[1].percents == (0, 0, 0)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "problem"),
+    [
+        ({"map50": "minimise"}, "objectives: map50 can only be maximised here"),
+        ({"map": "maximise", "parameters": "maximise"}, "objectives: parameters can only be minimised here"),
+    ],
+)
+def test_an_objective_gets_better_in_one_direction_only(folder: Path, objectives: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        space(folder, objectives=objectives)
+
+
+def test_what_else_is_wrong_is_looked_for_in_what_is_sound_of_a_space(folder: Path, tmp_path: Path) -> None:
+    sound = yaml.safe_load(space(folder).to_yaml())
+    wrong = {"space": {"pruned.percent": {"uniform": [2, 1]}}, "objectives": {"map5": "maximise"}, "colour": "red"}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(sound | wrong | {"stage": "tund"}))
+    problems = problems_of(lambda: read_space(str(tmp_path / "space.yaml"), ["searcher=tpe"], check_space))
+    assert [problem.partition(" ")[0] for problem in problems] == [
+        "space.pruned.percent:",
+        "objectives.map5.[key]:",
+        "colour:",
+        "trials:",
+        "stage:",
+    ]
+
+
+def test_distributions_that_are_no_mapping_are_told_with_an_override_of_one(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(yaml.safe_load(space(folder).to_yaml()) | {"space": [1]}))
+    problems = problems_of(lambda: read_space(str(tmp_path / "space.yaml"), ["space.seed={grid: [1]}"]))
+    assert problems == ["space: Input should be a valid dictionary (got [1])"]
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)

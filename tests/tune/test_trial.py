@@ -12,12 +12,13 @@ from searches import prepare, space
 from wandb_log import configurations, records
 
 from yolo_dist.config import read_yaml
-from yolo_dist.errors import Interrupted, NonFiniteLoss
+from yolo_dist.errors import Interrupted, NonFiniteLoss, RunHeld, StorageError, YoloDistError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
 from yolo_dist.tune import trial_process
 from yolo_dist.tune.record import TrialRecord, read_record, read_records
+from yolo_dist.tune.space import recipe_of
 from yolo_dist.tune.trial import TrialPlan, run_trial
 from yolo_dist.tune.trial_process import TrialProcess
 
@@ -103,11 +104,24 @@ def test_an_objective_that_a_stage_leaves_out_fails_the_trial(folder: Path) -> N
     assert record.reason == "stage tuned reports no latency_ms"
 
 
-def test_an_interrupted_trial_is_not_over(folder: Path) -> None:
-    with pytest.raises(Interrupted):
-        run_trial(plan(folder, failing(Interrupted(15, "here"))), VALUES)
+@pytest.mark.parametrize(
+    "error",
+    [Interrupted(15, "here"), StorageError("s3://runs: away"), RunHeld("is held")],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_trial_that_did_not_fail_by_itself_is_not_over(folder: Path, error: YoloDistError) -> None:
+    with pytest.raises(type(error)):
+        run_trial(plan(folder, failing(error)), VALUES)
     (record,) = read_records(location(folder / "search"))
     assert not record.over
+
+
+def test_a_refused_recipe_is_the_reason_where_evaluations_are_watched_too(folder: Path) -> None:
+    refused = process(plan(folder, finishing, stopping={}), {**VALUES, "pruned.percent": 2})
+    assert refused.step()["losses"] is None
+    (record,) = read_records(location(folder / "search"))
+    assert record.state == "failed"
+    assert "stages.1.percent: Input should be less than 1" in (record.reason or "")
 
 
 def test_what_a_stopped_trial_runs_into_afterwards_does_not_count(folder: Path) -> None:
@@ -199,7 +213,8 @@ def test_tune_hears_of_every_stage_that_begins_without_an_epoch_that_its_rules_w
 
 def test_weights_and_biases_get_a_run_a_trial_with_the_epochs_of_all_stages(folder: Path, wandb_home: Path) -> None:
     made = plan(folder, overrides=["tracking.wandb={mode: offline}"])
-    record = run_trial(replace(made, identity="abc"), VALUES)
+    plain = recipe_of(made.space, made.recipe, {})
+    record = run_trial(replace(made, identity="abc", plain=plain), VALUES)
     written = records(folder / "search" / "trials" / record.id)
     (run,) = [one.run for one in written if one.WhichOneof("record_type") == "run"]
     assert (run.run_group, run.job_type, run.display_name) == ("tiny-search-abc", "trial", f"tiny-search/{record.id}")

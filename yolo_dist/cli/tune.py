@@ -38,14 +38,14 @@ def tune(
     """
     from yolo_dist.tune.space import read_space
 
-    loaded = read_space(space, overrides)
     if export is not None:
         from yolo_dist.tune.export import export_trial
 
-        typer.echo(f"exported: {export_trial(loaded, export, out)}")
+        typer.echo(f"exported: {export_trial(read_space(space, overrides), export, out)}")
         return
     from yolo_dist.tune.search import check_search, search
 
+    loaded = read_space(space, overrides, check_search)
     if check:
         recipe = check_search(loaded, space)
         typer.echo(f"{space}: {loaded.most_trials} trials of {len(recipe.stages)} stages: nothing wrong")

@@ -71,6 +71,11 @@ class ClusterConfig(Config):
         """Workers where the cluster has room for them."""
         return self.workers if isinstance(self.workers, int) else self.workers[1]
 
+    @property
+    def resources(self) -> dict[str, float]:
+        """What each worker needs, in Ray's words."""
+        return {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_worker}
+
 
 def run_on_workers(
     function: Callable[[JobT, Workers], None],
@@ -165,8 +170,7 @@ def connect(cluster: ClusterConfig) -> None:
         ConfigError: this machine has fewer cores or GPUs than the workers need.
     """
     if cluster.most_workers:
-        needed = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-        join_cluster(needed, cluster.fewest_workers, "cluster.workers")
+        join_cluster(cluster.resources, cluster.fewest_workers, "cluster.workers")
 
 
 def _call(settings: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from yolo_dist.config import Config
 DIGITS = 4
 """Significant ones of a drawn number: what a person can type, and more than any search can tell apart."""
 
+MOST_SAMPLES = 100
+
 
 class Distribution(Config):
     """Values of one key: exactly one of the first five, or as many such values as `length` says."""
@@ -52,9 +54,12 @@ class Distribution(Config):
         return self.choice if self.choice is not None else self.grid
 
     @property
-    def ends(self) -> Sequence[Any]:
-        """Values that show whether a recipe takes all of them: both bounds, or every choice."""
-        of_one = self.uniform or self.loguniform or self.integer or self.choice or self.grid or ()
+    def samples(self) -> Sequence[Any]:
+        """Values that show whether a recipe takes all of them: every choice, both bounds of an interval, and all
+        integers or, of many, the first and the last."""
+        of_one: Sequence[Any] = self.uniform or self.loguniform or self.options or ()
+        if self.integer is not None and len(of_one) > MOST_SAMPLES:
+            of_one = (*of_one[: MOST_SAMPLES // 2], *of_one[-MOST_SAMPLES // 2 :])
         return of_one if self.length is None else [[value] * self.length for value in of_one]
 
     def places(self, path: str) -> Iterator[str]:

@@ -8,16 +8,16 @@ from yolo_dist.pipeline import STAGE_FILE
 from yolo_dist.storage import Url, copy_folder, local_copy, location, publish
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import results_of
-from yolo_dist.tune.space import Space, recipe_of
+from yolo_dist.tune.space import RECIPE_FILE, SPACE_FILE, Space, recipe_of, searched_space
 
-RECIPE_FILE, MODEL_FOLDER = "recipe.yaml", "model"
+MODEL_FOLDER = "model"
 
 
 def export_trial(space: Space, trial: str, destination: Url | None = None) -> UPath:
     """Write a finished trial's `recipe.yaml` and, in `model/`, the bundle or exported file of its searched stage.
 
     Args:
-        space: of the search.
+        space: names the search, by `name` and `storage`; everything else is taken from what was searched.
         trial: its id, or `knee` for the one that is suggested.
         destination: the folder; `exported/TRIAL` in the search's by default.
 
@@ -28,6 +28,9 @@ def export_trial(space: Space, trial: str, destination: Url | None = None) -> UP
         ConfigError: there is no such search or trial, or it is not finished.
     """
     search = location(space.storage) / space.name
+    if not (search / SPACE_FILE).exists():
+        raise ConfigError(space.name, [f"no search lies in {search}; search first"])
+    space = searched_space(search)
     record = _finished(space, search, trial)
     target = search / "exported" / record.id if destination is None else location(destination)
     with local_copy(search / RECIPE_FILE) as file:
@@ -41,8 +44,6 @@ def export_trial(space: Space, trial: str, destination: Url | None = None) -> UP
 
 def _finished(space: Space, search: UPath, trial: str) -> TrialRecord:
     records = read_records(search)
-    if not records:
-        raise ConfigError(space.name, [f"no search lies in {search}; search first"])
     if (record := results_of(space, records).trial(trial)) is None:
         known = ", ".join(other.id for other in records if other.state == "finished") or "none"
         raise ConfigError(space.name, [f"there is no trial {trial}; finished ones are {known}"])

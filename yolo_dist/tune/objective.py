@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from annotated_types import MinLen
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from yolo_dist.config import Config
 from yolo_dist.recipe import QuantizeStage, Recipe, TrainStage
@@ -14,7 +14,20 @@ Direction = Literal["maximise", "minimise"]
 MEASURES = get_args(Measure)
 ACCURACIES = ("map50", "map")
 
-Objectives = Annotated[dict[Measure, Direction], MinLen(1)]
+
+def _towards_better(objectives: dict[Measure, Direction]) -> dict[Measure, Direction]:
+    """What a front covers is measured from accuracy 0 and the highest cost, so no objective can go the other way."""
+    for name, direction in objectives.items():
+        better: Direction = "maximise" if name in ACCURACIES else "minimise"
+        if direction != better:
+            raise ValueError(
+                f"{name} can only be {better}d here; to keep it up or down, give it a limit in constraints"
+            )
+    return objectives
+
+
+Objectives = Annotated[dict[Measure, Direction], MinLen(1), AfterValidator(_towards_better)]
+"""Measures by how they get better: accuracies grow, costs shrink."""
 
 
 class Limit(Config):

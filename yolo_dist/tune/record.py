@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 from upath import UPath
@@ -31,6 +31,8 @@ class TrialRecord(Config):
     """Rows of the results; `cached` where another trial had done the stage."""
     reason: str | None = None
     """Why it failed or was stopped."""
+    lost: bool = False
+    """Whether it failed by its process, its node or the store, and not by itself: `--resume` tries it again."""
     epoch: int | None = None
     """Of a stopped one, its last epoch in the stage that was watched."""
     map: float | None = None
@@ -40,6 +42,10 @@ class TrialRecord(Config):
     def over(self) -> bool:
         """Whether nothing is left to do."""
         return self.state != "running"
+
+    def to_try_again(self) -> Self:
+        """The record of a trial that was lost as one that still runs."""
+        return self.model_copy(update={"state": "running", "ended": None, "reason": None, "lost": False})
 
     def save(self, search: UPath) -> None:
         """Write it into its folder in a search's."""

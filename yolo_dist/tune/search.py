@@ -4,11 +4,10 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from upath import UPath
 
@@ -16,24 +15,24 @@ from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
 from yolo_dist.lease import hold
-from yolo_dist.ray_cluster import capacity, join_cluster
+from yolo_dist.ray_cluster import join_cluster, problem_of_room, resources_of_nodes, room_for
 from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import run_identity
 from yolo_dist.storage import local_copy, location, publish, remove
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.tracking import say
 from yolo_dist.tune.page import render_search
-from yolo_dist.tune.record import read_records
+from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
 from yolo_dist.tune.shared_stages import LEASES
-from yolo_dist.tune.space import Space, check_space
+from yolo_dist.tune.space import RECIPE_FILE, SPACE_FILE, Space, check_space, searched_space
 from yolo_dist.tune.stopping import scheduler_of
 from yolo_dist.tune.trial import Run, TrialPlan, run_pipeline
 from yolo_dist.tune.trial_process import TrialProcess, outcome_of
 from yolo_dist.tune.watching import Watching, write_results
 
-SPACE_FILE, RECIPE_FILE, PAGE = "space.yaml", "recipe.yaml", "tune.html"
+PAGE = "tune.html"
 
 
 def check_search(space: Space, source: str) -> Recipe:
@@ -42,15 +41,11 @@ def check_search(space: Space, source: str) -> Recipe:
     Raises:
         ConfigError: everything that is wrong.
     """
-    recipe = check_space(space, source)
-    problems = _problems_of_cluster(recipe.cluster)
-    try:
-        check(recipe, source)
-    except ConfigError as error:
-        problems = error.problems + problems
-    if problems:
-        raise ConfigError(source, problems)
-    return recipe
+
+    def problems_of_all(recipe: Recipe) -> list[str]:
+        return [*_problems_of_inputs(recipe), *_problems_of_cluster(recipe.cluster)]
+
+    return check_space(space, source, problems_of_all)
 
 
 def search(space: Space, source: str = "", resume: bool = False, run: Run = run_pipeline) -> SearchResults:
@@ -74,11 +69,12 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
         _require_this_search(space, values, folder, resume, source)
         publish(folder / RECIPE_FILE, json.dumps(values, indent=2))
         publish(folder / SPACE_FILE, space.to_yaml())
-        plan = TrialPlan(space, values, str(folder), run_identity(folder, recipe.tracking), str(Path.cwd()), run)
+        identity = run_identity(folder, recipe.tracking)
+        plan = TrialPlan(space, values, str(folder), identity, str(Path.cwd()), run, recipe)
         _fit(plan, recipe)
         results = write_results(plan)
         publish(folder / PAGE, render_search(results))
-        over = sum(record.over for record in results.trials)
+        over = sum(record.over and not record.lost for record in results.trials)
         if over >= space.most_trials:
             _tidy(folder)
     if over < space.most_trials:
@@ -93,17 +89,22 @@ def _tidy(search: UPath) -> None:
             remove(stage / unfinished)
 
 
+def _problems_of_inputs(recipe: Recipe) -> list[str]:
+    try:
+        check(recipe)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
 def _problems_of_cluster(cluster: ClusterConfig) -> list[str]:
-    """What a trial's workers need and all nodes together do not have."""
-    have = capacity()
-    count = max(1, cluster.fewest_workers)
-    needed = {"CPU": cluster.cpus_per_worker * count, "GPU": cluster.gpus_per_worker * count}
-    return [
-        f"cluster.workers: a trial needs {amount:g} {resource}s and there are {have.get(resource, 0):g}; "
-        "lower it, or set RAY_ADDRESS to a larger cluster"
-        for resource, amount in needed.items()
-        if amount > have.get(resource, 0)
-    ]
+    """Why a trial's workers would wait for ever."""
+    try:
+        nodes = resources_of_nodes()
+    except ConfigError as error:
+        return [f"{error.source}: {problem}" for problem in error.problems]
+    problem = problem_of_room(nodes, cluster.resources, max(1, cluster.fewest_workers))
+    return [f"cluster.workers: {problem}"] if problem else []
 
 
 def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath, resume: bool, source: str) -> None:
@@ -116,24 +117,20 @@ def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath,
         return
     if not resume:
         raise ConfigError(source, [f"{folder} holds a search; go on with --resume, or give another name=…"])
-    before = Space.model_validate(_read_yaml(folder / SPACE_FILE))
+    before = searched_space(folder)
     changed = [
         key for key in ("space", "overrides", "objectives", "stage") if getattr(before, key) != getattr(space, key)
     ]
-    changed += ["recipe"] if _read_yaml(folder / RECIPE_FILE) != recipe else []
+    with local_copy(folder / RECIPE_FILE) as file:
+        changed += ["recipe"] if read_yaml(file) != recipe else []
     if changed:
         raise ConfigError(source, [f"{key}: is not what the search in {folder} began with" for key in changed])
-
-
-def _read_yaml(path: UPath) -> dict[str, Any]:
-    with local_copy(path) as file:
-        return read_yaml(file)
 
 
 def _fit(plan: TrialPlan, recipe: Recipe) -> None:
     """Run the trials that are left."""
     space, cluster = plan.space, recipe.cluster
-    records = read_records(location(plan.folder))
+    records = list(_begun(location(plan.folder)))
     proposals = Proposals(
         space,
         known=[(record.values, outcome_of(record, plan)) for record in records if record.over],
@@ -141,8 +138,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
     )
     if proposals.left <= 0:
         return
-    count = max(1, cluster.fewest_workers)
-    join_cluster({"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}, count, "cluster.workers", quiet=True)
+    join_cluster(cluster.resources, max(1, cluster.fewest_workers), "cluster.workers", quiet=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one tells of Tune's own folder, which goes
@@ -162,7 +158,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
             run_config=tune.RunConfig(
                 name=space.name,
                 storage_path=notes,  # what Tune notes; our own records are what a search goes on from
-                callbacks=[Watching(plan, recipe)],
+                callbacks=[Watching(plan)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
                 failure_config=tune.FailureConfig(max_failures=space.max_failures),
                 verbose=0,
@@ -170,15 +166,24 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
         ).fit()
 
 
+def _begun(search: UPath) -> Iterator[TrialRecord]:
+    """Trials of the search so far; those that were lost run again."""
+    for record in read_records(search):
+        if not record.lost:
+            yield record
+            continue
+        again = record.to_try_again()
+        again.save(search)
+        yield again
+
+
 def _resources(cluster: ClusterConfig) -> Any:
     """What a trial's own process takes: all, where it trains itself, else nothing, for its workers take theirs."""
     if cluster.most_workers:
         return {"memory": 1 << 20}  # Tune refuses nothing at all, and the smallest part of a core would be missed
-    return {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    return cluster.resources
 
 
 def _room(cluster: ClusterConfig) -> int:
     """Trials whose workers the cluster holds at a time, so that none gets half of what it needs."""
-    have, count = ray.cluster_resources(), max(1, cluster.fewest_workers)
-    needed = {"CPU": cluster.cpus_per_worker * count, "GPU": cluster.gpus_per_worker * count}
-    return max(1, min(int(have.get(name, 0) // amount) for name, amount in needed.items() if amount))
+    return max(1, room_for(resources_of_nodes(), cluster.resources) // max(1, cluster.fewest_workers))

@@ -3,21 +3,33 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from annotated_types import Ge, MinLen
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from upath import UPath
 
-from yolo_dist.config import Config, read_yaml, validate
+from yolo_dist.config import Config, problems_of, read_yaml, validate
 from yolo_dist.errors import ConfigError
+from yolo_dist.inputs import shares_problems
 from yolo_dist.recipe import Recipe, StageId, make_recipe, with_value
+from yolo_dist.storage import local_copy
 from yolo_dist.tune.distribution import Distribution
 from yolo_dist.tune.objective import Limit, Measure, Objectives, problems_of_measures
 from yolo_dist.tune.stopping import StoppingConfig
+
+SPACE_FILE, RECIPE_FILE = "space.yaml", "recipe.yaml"
+"""What is searched, in the search's folder."""
+
+WITHOUT_EFFECT = ("name", "storage", "cluster", "object_store", "tracking")
+"""Keys of a recipe on which no result depends."""
+
+SHOWN = 3
+"""Mistakes of one path that are told one by one."""
 
 Values = dict[str, Any]
 """What one trial puts into the recipe, by path."""
@@ -35,7 +47,7 @@ class Space(Config):
     space: Annotated[dict[str, Distribution], MinLen(1)]
     """Distributions by path: `key` or `stage.key`, as in overrides."""
     objectives: Objectives
-    """Measures of the results, each `maximise` or `minimise`; several make a Pareto front."""
+    """Measures of the results: accuracies `maximise`, costs `minimise`; several make a Pareto front."""
     constraints: dict[Measure, Limit] = Field(default_factory=dict)
     """Limits of measures: a trial outside counts for nothing, and searchers learn to stay inside."""
     stage: StageId | None = None
@@ -53,7 +65,7 @@ class Space(Config):
     share_stages: bool = True
     """Stages that several trials have in common run once."""
     max_failures: Annotated[int, Ge(0)] = 2
-    """How often a trial goes on by itself after its process or node was lost."""
+    """How often a trial goes on by itself after its process or node was lost, or the store was away."""
     storage: str = "runs"
     """Path or URL under which searches are kept; all nodes reach it."""
 
@@ -105,11 +117,19 @@ def trial_id(values: Values) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def read_space(path: str, overrides: list[str] | None = None) -> Space:
+def read_space(
+    path: str, overrides: list[str] | None = None, others: Callable[[Space, str], object] | None = None
+) -> Space:
     """A space's file with `key=value` overrides: of the space's own keys, and all others of the recipe.
 
+    Args:
+        path: of the file.
+        overrides: win over what the file says.
+        others: raises other mistakes, such as `check_search`. It is asked where there are some already, about what is
+            left of the space without them, so that all are told at once.
+
     Raises:
-        ConfigError: everything that is wrong with it by itself; `check_space` looks at the recipe.
+        ConfigError: everything that is wrong with it by itself, and what `others` adds.
     """
     values, of_recipe, problems = read_yaml(path), list[str](), list[str]()
     for item in overrides or []:
@@ -123,13 +143,48 @@ def read_space(path: str, overrides: list[str] | None = None) -> Space:
             of_recipe.append(item)
     if of_recipe and isinstance(values.get("overrides", []), list):
         values = values | {"overrides": [*values.get("overrides", []), *of_recipe]}
-    try:
-        space = validate(Space, values, path)
-    except ConfigError as error:
-        raise ConfigError(path, problems + error.problems) from None
-    if problems:
-        raise ConfigError(path, problems)
+    space, own = _sound_part(values)
+    problems += own
+    if problems and space is not None and others is not None:
+        try:
+            others(space, path)
+        except ConfigError as error:
+            problems += error.problems
+    if problems or space is None:
+        raise ConfigError(path, list(dict.fromkeys(problems)))
     return space
+
+
+STAND_INS: dict[str, Any] = {
+    "name": "space",
+    "space": {"seed": {"choice": [0]}},
+    "objectives": {"map50": "maximise"},
+}
+"""What a space cannot be without, while the rest of it is looked at."""
+
+
+def _sound_part(values: Mapping[str, Any]) -> tuple[Space | None, list[str]]:
+    """A space without what is wrong in it, and what that is; None where too little is left to be looked at."""
+    try:
+        space = Space.model_validate(values)
+    except ValidationError as error:
+        sound = values
+        for place in dict.fromkeys(item["loc"][:2] for item in error.errors()):
+            sound = _without(sound, *place)
+        rest, more = _sound_part(sound) if sound != values else (None, [])
+        return rest, problems_of(error) + more
+    return space if values["space"] is not STAND_INS["space"] else space.model_copy(update={"space": {}}), []
+
+
+def _without(values: Mapping[str, Any], key: Any = None, entry: Any = None) -> dict[str, Any]:
+    """A space's values without an entry of one of its mappings, or without all that it says under a key."""
+    if key is None:  # how it is searched: searcher and number of trials do not go together
+        return {**values, "searcher": "random", "trials": 1}
+    entries = values.get(key)
+    rest = {name: value for name, value in values.items() if name != key}
+    if isinstance(entries, Mapping) and entry in entries and len(entries) > 1:
+        return rest | {key: {name: entries[name] for name in entries if name != entry}}
+    return rest | ({key: STAND_INS[key]} if key in STAND_INS else {})
 
 
 def _overridden(values: dict[str, Any], key: str, text: str) -> tuple[dict[str, Any], str]:
@@ -140,7 +195,20 @@ def _overridden(values: dict[str, Any], key: str, text: str) -> tuple[dict[str, 
             return with_value(values, key, value), ""
     except (ValueError, yaml.YAMLError) as error:
         return values, " ".join(str(error).split())
-    return {**values, "space": {**values.get("space", {}), key.removeprefix("space."): value}}, ""
+    distributions = values.get("space") or {}
+    if not isinstance(distributions, Mapping):
+        return values, ""  # a mistake of the file, which is told as such
+    return {**values, "space": {**distributions, key.removeprefix("space."): value}}, ""
+
+
+def searched_space(search: UPath) -> Space:
+    """The space that the search in a folder began with.
+
+    Raises:
+        ConfigError: its file is damaged.
+    """
+    with local_copy(search / SPACE_FILE) as file:
+        return validate(Space, read_yaml(file), str(search / SPACE_FILE))
 
 
 def recipe_of(space: Space, recipe: Mapping[str, Any], values: Values) -> Recipe:
@@ -170,66 +238,120 @@ def up_to_stage(recipe: Recipe, stage: str | None) -> Recipe:
     return recipe if stage is None else recipe.model_copy(update={"stages": recipe.stages[: ids.index(stage) + 1]})
 
 
-def check_space(space: Space, source: str) -> Recipe:
+def check_space(space: Space, source: str, others: Callable[[Recipe], Iterable[str]] = lambda _: ()) -> Recipe:
     """Look whether every trial would be a recipe that reports what is asked for; start nothing.
 
     Args:
         space: to look at.
         source: its file, for messages.
+        others: what else is wrong with the recipe that all trials are variations of.
 
     Returns:
-        The recipe as its file has it, up to the stage that is looked at.
+        The recipe as its file has it, up to the stage that is looked at; with the first value of everything where it is
+        none without.
 
     Raises:
-        ConfigError: every path that the recipe does not have, every bound that it does not take, every objective that
+        ConfigError: every path that the recipe does not have, every value that it does not take, every objective that
             its stage does not report, all at once.
     """
-    recipe = read_yaml(Path(space.recipe))
-    try:
-        plain = make_recipe(recipe, space.recipe, list(space.overrides))
-    except ConfigError as error:
-        raise ConfigError(source, [f"recipe: {space.recipe}: {problem}" for problem in error.problems]) from None
-    problems = dict.fromkeys(_problems_of_paths(space, recipe))
-    of_measures = problems_of_measures(plain, space.stage, [*space.objectives, *space.constraints])
-    problems |= dict.fromkeys(of_measures)
-    if space.stopping is not None and not any(problem.startswith("stage:") for problem in of_measures):
-        problems |= dict.fromkeys(space.stopping.problems_of(up_to_stage(plain, space.stage)))
+    values = read_yaml(Path(space.recipe))
+    first, problems = _first_values(space, values)
+    mistakes = _mistakes(space, values, {})
+    if mistakes and _mistakes(space, values, first):
+        raise ConfigError(source, [f"recipe: {space.recipe}: {mistake}" for mistake in mistakes])
+    recipe = recipe_of(space, values, first if mistakes else {})
+    problems = [*_problems_of_paths(space), *problems, *_problems_of_values(space, values, first, recipe)]
+    known_stage = space.stage in (None, *(stage.id for stage in recipe.stages))
+    recipe = up_to_stage(recipe, space.stage) if known_stage else recipe
+    problems += others(recipe)
     if problems:
-        raise ConfigError(source, list(problems))
-    return up_to_stage(plain, space.stage)
+        raise ConfigError(source, list(dict.fromkeys(problems)))
+    return recipe
 
 
-def _problems_of_paths(space: Space, recipe: Mapping[str, Any]) -> Iterator[str]:
-    """What a recipe says against the first value of everything, and against the other ends one by one."""
-    overridden = {item.partition("=")[0] for item in space.overrides}
-    yield from (
-        f"space.{path}: is searched and overridden; leave one out" for path in space.space if path in overridden
-    )
-    first: Values = {}
+def _problems_of_paths(space: Space) -> Iterator[str]:
+    """Paths that would have no effect, or undo that of another."""
+    overridden = [item.partition("=")[0] for item in space.overrides]
+    for path in space.space:
+        if path.split(".")[0] in WITHOUT_EFFECT:
+            yield f"space.{path}: decides nothing that is measured; set it for all trials, in overrides"
+        yield from (
+            f"space.{path}: is searched and overridden{_by(other, path)}; leave one out"
+            for other in overridden
+            if _overlap(path, other)
+        )
+        yield from (
+            f"space.{path}: is searched as a part of {other} too; leave one out"
+            for other in space.space
+            if path != other and _overlap(path, other) and len(other) < len(path)
+        )
+
+
+def _by(other: str, path: str) -> str:
+    return "" if other == path else f" by {other}"
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two paths is the other or lies inside it."""
+    shorter, longer = sorted((one.split("."), other.split(".")), key=len)
+    return longer[: len(shorter)] == shorter
+
+
+def _first_values(space: Space, recipe: Mapping[str, Any]) -> tuple[Values, list[str]]:
+    """The first value of each path, and paths that lead nowhere."""
+    first, problems = Values(), list[str]()
     for path, distribution in space.space.items():
         try:
             with_value(recipe, path, None)
-            first[path] = distribution.ends[0]
+            first[path] = distribution.samples[0]
         except ValueError as error:
-            yield f"space.{path}: {error}"
-    known = _problems_of(space, recipe, first)
-    for problem in known:
-        yield f"{_culprit(problem, first)}: {problem}"
+            problems.append(f"space.{path}: {error}")
+    return first, problems
+
+
+def _problems_of_values(space: Space, recipe: Mapping[str, Any], first: Values, plain: Recipe) -> Iterator[str]:
+    """What is wrong with the recipe of the first value of everything, and with those of other values one by one."""
+    base, known = first, _mistakes(space, recipe, first)
+    if known:
+        culprits = {_culprit(problem, first) for problem in known}
+        yield from (f"{_culprit(problem, first)}: {problem}" for problem in known)
+        sound = {path: value for path, value in first.items() if f"space.{path}" not in culprits}
+        base = sound if not _mistakes(space, recipe, sound) else first
+    reported = _unreported(space, plain if _mistakes(space, recipe, base) else recipe_of(space, recipe, base))
     for path in first:
-        for value in space.space[path].ends[1:]:
-            yield from (
-                f"space.{path}: {problem}"
-                for problem in _problems_of(space, recipe, {**first, path: value})
-                if problem not in known
-            )
+        against = dict.fromkeys(
+            problem
+            for value in space.space[path].samples[1:]
+            for problem in _problems_of(space, recipe, {**base, path: value})
+            if problem not in known and problem not in reported
+        )
+        yield from (f"space.{path}: {problem}" for problem in list(against)[:SHOWN])
+        if len(against) > SHOWN:
+            yield f"space.{path}: and {len(against) - SHOWN} more like these; choose from values that all work"
+    yield from reported
 
 
 def _problems_of(space: Space, recipe: Mapping[str, Any], values: Values) -> list[str]:
+    """What is wrong with the recipe of one trial, and with what it would report."""
+    return _mistakes(space, recipe, values) or _unreported(space, recipe_of(space, recipe, values))
+
+
+def _mistakes(space: Space, recipe: Mapping[str, Any], values: Values) -> list[str]:
     try:
         recipe_of(space, recipe, values)
     except ConfigError as error:
         return error.problems
     return []
+
+
+def _unreported(space: Space, recipe: Recipe) -> list[str]:
+    """Why a recipe would not tell what is asked of it, or would fail at its first cut."""
+    of_measures = problems_of_measures(recipe, space.stage, [*space.objectives, *space.constraints])
+    if any(problem.startswith("stage:") for problem in of_measures):
+        return of_measures
+    upto = up_to_stage(recipe, space.stage)
+    of_stopping = [] if space.stopping is None else space.stopping.problems_of(upto)
+    return [*of_measures, *of_stopping, *shares_problems(upto)]
 
 
 def _culprit(problem: str, values: Values) -> str:

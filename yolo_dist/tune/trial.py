@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from yolo_dist.errors import Interrupted, TrainError, YoloDistError
+from yolo_dist.errors import Interrupted, RunHeld, StorageError, TrainError, YoloDistError
 from yolo_dist.pipeline import StageResult, Stages, run
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
@@ -14,6 +14,9 @@ from yolo_dist.tune.record import TrialRecord, finished_stages, read_record
 from yolo_dist.tune.shared_stages import SharedStages
 from yolo_dist.tune.space import Space, Values, recipe_of, trial_id, up_to_stage
 from yolo_dist.tune.trial_tracking import track_trial
+
+PASSING = (StorageError, RunHeld)
+"""What says nothing of a trial: a store that is away for a while, and a process that is not known to be dead yet."""
 
 Run = Callable[[Recipe, Stages | None], list[StageResult]]
 
@@ -34,6 +37,7 @@ class TrialPlan:
         identity: tells trackers this search from others of its name.
         working_folder: where the search was started, to which the recipe's paths are relative.
         run: what is done with each recipe; benchmarks have their own.
+        plain: the recipe without a trial's values, of which trackers are told.
     """
 
     space: Space
@@ -42,6 +46,7 @@ class TrialPlan:
     identity: str = ""
     working_folder: str = "."
     run: Run = run_pipeline
+    plain: Recipe | None = None
 
     def recipe_of(self, values: Values) -> Recipe:
         """A trial's recipe: its run lies in the search's folder, and W&B gets a run a trial, not one a stage."""
@@ -56,6 +61,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
 
     Raises:
         Interrupted: it was asked to end, and is not over.
+        StorageError, RunHeld: it may be tried again, and is not over.
     """
     search, name = location(plan.folder), trial_id(values)
     before = read_record(search, name)
@@ -67,7 +73,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
         results = plan.run(plan.recipe_of(values), SharedStages(search / "shared") if plan.space.share_stages else None)
         outcome: dict[str, Any] = {"state": "finished", "stages": [asdict(result) for result in results]}
         outcome["measured"] = _measured(results, plan.space)
-    except Interrupted:
+    except (Interrupted, *PASSING):
         raise
     except YoloDistError as error:
         outcome = {"state": "failed", "reason": " ".join(str(error).split())}
@@ -77,7 +83,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
     if (told := read_record(search, name)) is not None and told.over:
         return told  # it was stopped, and failed because of that
     record = TrialRecord.model_validate({**record.model_dump(), **outcome})
-    track_trial(record, plan.space.name, plan.identity, recipe_of(plan.space, plan.recipe, {}), search)
+    track_trial(record, plan.space.name, plan.identity, plan.plain, search)
     record.save(search)
     return record
 

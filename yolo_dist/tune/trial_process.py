@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 from upath import UPath
 
+from yolo_dist.errors import ConfigError
 from yolo_dist.pipeline import OwnStages, StageResult, Stages
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
@@ -83,10 +84,12 @@ class TrialProcess(tune.Trainable):
 
     def _begin(self, values: Values) -> None:
         self._next, self._happened, self._told = None, SimpleQueue(), {"epoch": 0, "map": 0.0}
-        self._id, recipe, stopping = trial_id(values), self.plan.recipe_of(values), self.plan.space.stopping
-        stage = None if stopping is None else stopping.stage_of(recipe)
-        self._watched = None if stage is None else stage.id
-        self._start = None if stage is None else recipe.start_of(stage)
+        self._id, self._watched, self._start = trial_id(values), None, None
+        if (stopping := self.plan.space.stopping) is not None:
+            with suppress(ConfigError):  # a recipe that is refused is the trial's own to tell of
+                recipe = self.plan.recipe_of(values)
+                if (stage := stopping.stage_of(recipe)) is not None:
+                    self._watched, self._start = stage.id, recipe.start_of(stage)
         threading.Thread(target=self._do, args=(values,), name="trial", daemon=True).start()
 
     def _do(self, values: Values) -> None:

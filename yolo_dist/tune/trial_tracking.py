@@ -12,18 +12,17 @@ from yolo_dist.tune.record import TrialRecord
 METRICS_FILE = "metrics.jsonl"
 
 
-def track_trial(record: TrialRecord, search: str, identity: str, recipe: Recipe, folder: UPath) -> None:
+def track_trial(record: TrialRecord, search: str, identity: str, recipe: Recipe | None, folder: UPath) -> None:
     """Record a trial that is over, if Weights & Biases are asked for.
 
     Args:
         record: of the trial.
         search: its name.
         identity: tells it from other searches of that name.
-        recipe: that the search varies.
+        recipe: that the search varies; without it nobody is told.
         folder: of the search.
     """
-    config = recipe.tracking
-    if not config.uses_wandb:
+    if recipe is None or not recipe.tracking.uses_wandb:
         return
     run = folder / "trials" / record.id
     settings = {**record.values, "state": record.state}
@@ -34,7 +33,7 @@ def track_trial(record: TrialRecord, search: str, identity: str, recipe: Recipe,
     for row in record.stages:
         numbers |= numbers_of(row, f"stages/{row['id']}/")
     outcome = Outcome(numbers, images=[], files=[], url=str(run))
-    track_outcome(stage, config.model_copy(update={"tensorboard": False}), outcome, _epochs(run))
+    track_outcome(stage, recipe.tracking.model_copy(update={"tensorboard": False}), outcome, _epochs(run))
 
 
 def _epochs(run: UPath) -> list[dict[str, Any]]:

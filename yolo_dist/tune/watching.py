@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 
-from yolo_dist.recipe import Recipe
 from yolo_dist.report import words
 from yolo_dist.storage import location, publish
 from yolo_dist.train.tracking import say
@@ -15,7 +15,7 @@ from yolo_dist.tune.objective import Measure
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
 from yolo_dist.tune.results import RESULTS_FILE, SearchResults, results_of
 from yolo_dist.tune.space import Values, trial_id
-from yolo_dist.tune.trial import TrialPlan
+from yolo_dist.tune.trial import PASSING, TrialPlan
 from yolo_dist.tune.trial_tracking import track_trial
 
 SHOWN: dict[str, Any] = {
@@ -36,13 +36,11 @@ class Watching(tune.Callback):
 
     Args:
         plan: of the search.
-        recipe: that the search varies.
         clock: in seconds.
     """
 
-    def __init__(self, plan: TrialPlan, recipe: Recipe, clock: Any = time.monotonic) -> None:
+    def __init__(self, plan: TrialPlan, clock: Any = time.monotonic) -> None:
         self.plan = plan
-        self.recipe = recipe
         self.folder = location(plan.folder)
         self.clock = clock
         self.began = clock()
@@ -86,6 +84,7 @@ class Watching(tune.Callback):
                     "ended": time.time(),
                     "state": state,
                     "reason": reason,
+                    "lost": state == "failed",
                     "stages": finished_stages(self.folder, trial_id(values)),
                     "epoch": last.get("epoch"),
                     "map": last.get("map"),
@@ -93,7 +92,7 @@ class Watching(tune.Callback):
                 }
             )
             record.save(self.folder)
-            track_trial(record, self.plan.space.name, self.plan.identity, self.recipe, self.folder)
+            track_trial(record, self.plan.space.name, self.plan.identity, self.plan.plain, self.folder)
         results = write_results(self.plan)
         say(describe(record, results))
         say(f"  {self._progress(results)}")
@@ -115,7 +114,12 @@ class Watching(tune.Callback):
 
 
 def _reason(trial: Trial) -> str:
-    error = trial.get_error()
+    """From the file that Tune has just written; its own `get_error` looks where that is only copied to later."""
+    error: Any = None
+    if trial.pickled_error_file is not None and (file := Path(trial.pickled_error_file)).exists():
+        error = cloudpickle.loads(file.read_bytes())
+    if isinstance(known := getattr(error, "cause", error), PASSING):
+        return " ".join(str(known).split())
     text = str(error).strip().splitlines() if error is not None else []
     return f"its process or node was lost: {text[-1] if text else 'no more is known'}"
 

@@ -1,8 +1,10 @@
 """A share of its own for every set of channels: what a sensitivity analysis suggests, or a search tries."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.graph import ChannelGraph, ChannelSet
 from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets
 from yolo_dist.compress.pruning.method import PruneConfig, method
@@ -23,12 +25,8 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     candidates = all_candidates(graph, config)
     sets = candidate_sets(graph, config.scope)
     percents = config.percents or ()
-    if len(sets) != len(percents):
-        first = ", ".join(str(one.convolutions[0]) for one in sets)
-        raise PruneError(
-            f"method layerwise: percents has {len(percents)} shares, and in scope {config.scope} there are "
-            f"{len(sets)} sets of channels to cut, created by layers {first}"
-        )
+    if problem := problem_of_shares(sets, config):
+        raise PruneError(f"method layerwise: {problem}")
     values = value_of_best(graph, importance)
     kept = np.ones(len(graph.frozen), bool)
     for one, percent in zip(sets, percents, strict=True):
@@ -38,4 +36,16 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     chosen = np.concatenate([one.channels for one in sets])
     return PrunePlan.from_channels(
         graph, kept, candidates, method="layerwise", percent=float(1 - kept[chosen].mean()), threshold=None
+    )
+
+
+def problem_of_shares(sets: Sequence[ChannelSet], config: PruneConfig) -> str | None:
+    """Why `config.percents` does not go with sets of channels; None where there is one share for each."""
+    count = len(config.percents or ())
+    if count == len(sets):
+        return None
+    first = ", ".join(str(one.convolutions[0]) for one in sets)
+    return (
+        f"percents has {count} shares, and in scope {config.scope} there are {len(sets)} sets of channels to cut, "
+        f"created by layers {first}"
     )
