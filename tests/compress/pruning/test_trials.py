@@ -118,5 +118,5 @@ def test_an_error_in_a_worker_is_itself(setup: TrialSetup, tmp_path: Path, ray_s
 
 
 def test_more_workers_than_cores_are_refused_by_the_name_of_the_option(setup: TrialSetup, ray_session: None) -> None:
-    with pytest.raises(ConfigError, match="lower --workers"):
+    with pytest.raises(ConfigError, match="--workers: 500 workers of 1 CPUs do not fit"):
         evaluate_plans(setup, [NOTHING], workers=500, option="--workers")
