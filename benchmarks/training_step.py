@@ -40,6 +40,7 @@ from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.train import loop
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.loop import Trainer
+from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.workers import bfloat16_is_fast, use_threads
 
@@ -107,7 +108,7 @@ def steps_of(trainer: Trainer, epochs: int) -> Phases:
         (Batch, "to", "to device"),
         (loop, "assign_all", "target assignment"),
         (trainer.network, "forward", "forward"),
-        (trainer, "loss", "loss"),
+        (DetectionLoss, "__call__", "loss"),
         (torch.Tensor, "backward", "backward"),
         (SparseTraining, "before_step", "penalty"),
         (trainer.optimizer, "step", "optimizer"),
