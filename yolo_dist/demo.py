@@ -1,5 +1,6 @@
 """The demo: the whole road on data it makes itself."""
 
+from yolo_dist.console import say
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.shards import MANIFEST
@@ -7,7 +8,6 @@ from yolo_dist.pipeline import StageResult, run
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.shipped import shipped_folder
 from yolo_dist.storage import location
-from yolo_dist.train.tracking import say
 
 
 def run_demo(storage: str, data: str, overrides: list[str]) -> tuple[Recipe, list[StageResult]]:

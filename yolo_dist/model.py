@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from yolo_dist.bundle import CFG_FILE, Bundle, numbered_classes, open_bundle, open_darknet, read_record, require_classes
 from yolo_dist.config import Config
+from yolo_dist.console import say
 from yolo_dist.darknet.cfg import Cfg, Yolo, read_cfg
 from yolo_dist.darknet.channels import COLOUR
 from yolo_dist.darknet.network import Network, initialize
@@ -16,7 +17,6 @@ from yolo_dist.data.anchors import kmeans_anchors, training_sizes
 from yolo_dist.data.card import Card
 from yolo_dist.data.mixture import Images
 from yolo_dist.storage import location, sha256
-from yolo_dist.train.tracking import say
 from yolo_dist.warm_start import is_bundle, warm_start
 
 

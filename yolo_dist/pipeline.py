@@ -14,6 +14,7 @@ from yolo_dist.bundle import Bundle, open_bundle, read_record, require_classes
 from yolo_dist.compress.distillation.pairing import require_equal_heads
 from yolo_dist.compress.pruning.proof import weight_bytes
 from yolo_dist.compress.quantization import QuantizedNetwork
+from yolo_dist.console import say
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.data.mixture import place_of
 from yolo_dist.errors import ModelError
@@ -39,7 +40,6 @@ from yolo_dist.stages import (
 )
 from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.checkpoint import has_checkpoints
-from yolo_dist.train.tracking import say
 
 RESULT_FORMAT = 4
 """Counts up when a stage of the same configuration would give another result than before."""

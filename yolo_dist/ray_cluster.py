@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import ray
 import torch
 
+from yolo_dist.console import say
 from yolo_dist.errors import ConfigError
 from yolo_dist.freed_memory import KEEPING_FREED_MEMORY
 from yolo_dist.ray_address import set_address
-from yolo_dist.train.tracking import say
 
 PASSED_ON = ("AWS_", "WANDB_", "YOLO_DIST_")
 """Beginnings of the environment variables that workers get from the driver: credentials never travel otherwise."""

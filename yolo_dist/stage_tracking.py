@@ -9,6 +9,7 @@ from typing import Any
 from upath import UPath
 
 from yolo_dist.bundle import CFG_FILE, QUANTIZATION_FILE, RECORD_FILE, WEIGHTS_FILE, read_record
+from yolo_dist.console import say
 from yolo_dist.errors import YoloDistError
 from yolo_dist.evaluate.samples import METRICS_FILE, SAMPLES_FOLDER
 from yolo_dist.export.runtime import MODEL_FILE
@@ -17,7 +18,7 @@ from yolo_dist.object_store import is_remote
 from yolo_dist.recipe import Recipe
 from yolo_dist.stages import PROOF_FILE, StageContext
 from yolo_dist.storage import local_copy, publish
-from yolo_dist.train.tracking import Outcome, TrackedStage, TrackingConfig, numbers_of, say, track_outcome
+from yolo_dist.train.tracking import Outcome, TrackedStage, TrackingConfig, numbers_of, track_outcome
 
 SHOWN_OF_RECIPE = {
     *("name", "dataset", "shards", "train_split", "validation_split", "model", "image_size", "seed"),

@@ -18,6 +18,7 @@ from yolo_dist.compress.pruning.trials import Outcome, TrialSetup, evaluate_plan
 from yolo_dist.compress.quantization import QuantizeConfig, QuantizedNetwork, calibrate, quantize
 from yolo_dist.compress.quantization.noise import measure_noise
 from yolo_dist.config import Config
+from yolo_dist.console import say
 from yolo_dist.darknet.shapes import count_macs
 from yolo_dist.data.loader import image_batches, images_of
 from yolo_dist.data.mixture import Images, Place, open_images
@@ -40,7 +41,7 @@ from yolo_dist.train.ray_trainer import (
     evaluate_on_workers,
     train_on_workers,
 )
-from yolo_dist.train.tracking import TrackingConfig, say
+from yolo_dist.train.tracking import TrackingConfig
 
 PROOF_IMAGES, PROOF_MACS = 8, 60e9
 PROOF_FILE, PROOF_PAGE, PLAN_FILE, NOISE_FILE = "proof.json", "proof.md", "plan.json", "noise.json"

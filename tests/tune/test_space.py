@@ -10,8 +10,9 @@ from searches import prepare, space
 
 from yolo_dist.config import read_yaml, validate
 from yolo_dist.errors import ConfigError
+from yolo_dist.tune.check import check_space
 from yolo_dist.tune.distribution import Distribution
-from yolo_dist.tune.space import Space, check_space, read_space, recipe_of, trial_id, up_to_stage
+from yolo_dist.tune.space import Space, read_space, recipe_of, trial_id, up_to_stage
 
 SPACES = Path(__file__).parents[2] / "tune_spaces"
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from upath import UPath
 
 from yolo_dist.config import Config
+from yolo_dist.console import say
 from yolo_dist.errors import TrainError
 from yolo_dist.object_store import persistently
 from yolo_dist.storage import local_copy, publish_folder, remove, sha256
-from yolo_dist.train.tracking import say
 
 FORMAT = 1
 """Counts up when a state is no longer what it was: stages that have older checkpoints begin anew."""

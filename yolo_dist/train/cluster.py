@@ -19,13 +19,13 @@ from pydantic import BeforeValidator
 from upath import UPath
 
 from yolo_dist.config import Config
+from yolo_dist.console import say
 from yolo_dist.errors import Interrupted, OutOfMemory, TrainError, YoloDistError
 from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.object_store import is_remote
 from yolo_dist.ray_cluster import join_cluster
 from yolo_dist.shortage import is_full_disk, is_lack_of_memory
 from yolo_dist.train.stopping import Stop, StopOnCluster, hearing_signals
-from yolo_dist.train.tracking import say
 from yolo_dist.train.workers import Workers, use_threads
 
 RESIZE_SECONDS = 60.0

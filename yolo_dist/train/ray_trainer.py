@@ -11,6 +11,7 @@ import torch
 from upath import UPath
 
 from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.console import say
 from yolo_dist.darknet.network import Network, initialize
 from yolo_dist.data.loader import image_batches
 from yolo_dist.data.mixture import Images, Place, open_images
@@ -28,7 +29,7 @@ from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss_guard import REMEDY
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.resuming import Resuming
-from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig, say
+from yolo_dist.train.tracking import TrackedStage, Tracker, TrackingConfig
 from yolo_dist.train.workers import Workers
 
 BUNDLE_FOLDER, EVALUATION_FOLDER, FAILURES_FOLDER = "bundle", "evaluation", "failures"

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from upath import UPath
 
+from yolo_dist.console import say
 from yolo_dist.errors import Interrupted, TrainError
 from yolo_dist.train.checkpoint import Checkpoints
 from yolo_dist.train.config import CheckpointEvery
 from yolo_dist.train.loop import Trainer
-from yolo_dist.train.tracking import say
 
 NOTHING, KEEP = 0, 1
 """What workers may want; a larger number is that of the signal by which they are asked to end."""

@@ -12,6 +12,7 @@ from ray import tune
 from upath import UPath
 
 from yolo_dist.config import read_yaml
+from yolo_dist.console import say
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
 from yolo_dist.lease import hold
@@ -20,13 +21,13 @@ from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import run_identity
 from yolo_dist.storage import local_copy, location, publish, remove
 from yolo_dist.train.cluster import ClusterConfig
-from yolo_dist.train.tracking import say
+from yolo_dist.tune.check import check_space
 from yolo_dist.tune.page import render_search
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
 from yolo_dist.tune.shared_stages import LEASES
-from yolo_dist.tune.space import RECIPE_FILE, SPACE_FILE, Space, check_space, searched_space
+from yolo_dist.tune.space import RECIPE_FILE, SPACE_FILE, Space, searched_space
 from yolo_dist.tune.stopping import scheduler_of
 from yolo_dist.tune.trial import Run, TrialPlan, run_pipeline
 from yolo_dist.tune.trial_process import TrialProcess, outcome_of

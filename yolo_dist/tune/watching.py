@@ -8,9 +8,9 @@ from typing import Any
 from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 
+from yolo_dist.console import say
 from yolo_dist.report import words
 from yolo_dist.storage import location, publish
-from yolo_dist.train.tracking import say
 from yolo_dist.tune.objective import Measure
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
 from yolo_dist.tune.results import RESULTS_FILE, SearchResults, results_of

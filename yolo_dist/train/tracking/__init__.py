@@ -2,7 +2,7 @@
 
 from yolo_dist.train.tracking.config import TrackingConfig, WandbConfig
 from yolo_dist.train.tracking.metrics_file import read_metrics
-from yolo_dist.train.tracking.progress import describe, say
+from yolo_dist.train.tracking.progress import describe
 from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of
 from yolo_dist.train.tracking.tracker import Tracker, track_outcome
 
@@ -15,6 +15,5 @@ __all__ = [
     "describe",
     "numbers_of",
     "read_metrics",
-    "say",
     "track_outcome",
 ]

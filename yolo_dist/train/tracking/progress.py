@@ -1,6 +1,5 @@
-"""What the person who watches reads."""
+"""An epoch as the person who watches reads it."""
 
-import sys
 from typing import Any
 
 from yolo_dist.compress.sparsity import describe_gauge
@@ -24,9 +23,3 @@ def describe(stage: str, line: dict[str, Any]) -> str:
     if "gauge" in line:
         parts.append(describe_gauge(line["gauge"]))
     return "  ".join(parts)
-
-
-def say(text: str) -> None:
-    """One line to the person who watches, from whatever process."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Self
 
+from yolo_dist.console import say
 from yolo_dist.train.tracking.config import TrackingConfig
 from yolo_dist.train.tracking.metrics_file import MetricsFile
-from yolo_dist.train.tracking.progress import describe, say
+from yolo_dist.train.tracking.progress import describe
 from yolo_dist.train.tracking.stage import Destination, Outcome, TrackedStage
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import wandb
 
+from yolo_dist.console import say
 from yolo_dist.object_store import is_remote
 from yolo_dist.train.tracking.config import WandbConfig
-from yolo_dist.train.tracking.progress import say
 from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of, without_credentials
 
 START_SECONDS = 15.0

@@ -1,0 +1,142 @@
+"""Everything wrong with a space, told at once before anything starts: each trial must be a recipe that can be judged."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_dist.config import read_yaml
+from yolo_dist.errors import ConfigError
+from yolo_dist.inputs import shares_problems
+from yolo_dist.recipe import Recipe, with_value
+from yolo_dist.tune.objective import problems_of_measures
+from yolo_dist.tune.space import Space, Values, recipe_of, up_to_stage
+
+WITHOUT_EFFECT = ("name", "storage", "cluster", "object_store", "tracking")
+"""Keys of a recipe on which no result depends."""
+
+SHOWN = 3
+"""Mistakes of one path that are told one by one."""
+
+
+def check_space(space: Space, source: str, others: Callable[[Recipe], Iterable[str]] = lambda _: ()) -> Recipe:
+    """Look whether every trial would be a recipe that reports what is asked for; start nothing.
+
+    Args:
+        space: to look at.
+        source: its file, for messages.
+        others: what else is wrong with the recipe that all trials are variations of.
+
+    Returns:
+        The recipe as its file has it, up to the stage that is looked at; with the first value of everything where it is
+        none without.
+
+    Raises:
+        ConfigError: every path that the recipe does not have, every value that it does not take, every objective that
+            its stage does not report, all at once.
+    """
+    values = read_yaml(Path(space.recipe))
+    first, problems = _first_values(space, values)
+    mistakes = _mistakes(space, values, {})
+    if mistakes and _mistakes(space, values, first):
+        raise ConfigError(source, [f"recipe: {space.recipe}: {mistake}" for mistake in mistakes])
+    recipe = recipe_of(space, values, first if mistakes else {})
+    problems = [*_problems_of_paths(space), *problems, *_problems_of_values(space, values, first, recipe)]
+    known_stage = space.stage in (None, *(stage.id for stage in recipe.stages))
+    recipe = up_to_stage(recipe, space.stage) if known_stage else recipe
+    problems += others(recipe)
+    if problems:
+        raise ConfigError(source, list(dict.fromkeys(problems)))
+    return recipe
+
+
+def _problems_of_paths(space: Space) -> Iterator[str]:
+    """Paths that would have no effect, or undo that of another."""
+    overridden = [item.partition("=")[0] for item in space.overrides]
+    for path in space.space:
+        if path.split(".")[0] in WITHOUT_EFFECT:
+            yield f"space.{path}: decides nothing that is measured; set it for all trials, in overrides"
+        yield from (
+            f"space.{path}: is searched and overridden{_by(other, path)}; leave one out"
+            for other in overridden
+            if _overlap(path, other)
+        )
+        yield from (
+            f"space.{path}: is searched as a part of {other} too; leave one out"
+            for other in space.space
+            if path != other and _overlap(path, other) and len(other) < len(path)
+        )
+
+
+def _by(other: str, path: str) -> str:
+    return "" if other == path else f" by {other}"
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two paths is the other or lies inside it."""
+    shorter, longer = sorted((one.split("."), other.split(".")), key=len)
+    return longer[: len(shorter)] == shorter
+
+
+def _first_values(space: Space, recipe: Mapping[str, Any]) -> tuple[Values, list[str]]:
+    """The first value of each path, and paths that lead nowhere."""
+    first, problems = Values(), list[str]()
+    for path, distribution in space.space.items():
+        try:
+            with_value(recipe, path, None)
+            first[path] = distribution.samples[0]
+        except ValueError as error:
+            problems.append(f"space.{path}: {error}")
+    return first, problems
+
+
+def _problems_of_values(space: Space, recipe: Mapping[str, Any], first: Values, plain: Recipe) -> Iterator[str]:
+    """What is wrong with the recipe of the first value of everything, and with those of other values one by one."""
+    base, known = first, _mistakes(space, recipe, first)
+    if known:
+        culprits = {_culprit(problem, first) for problem in known}
+        yield from (f"{_culprit(problem, first)}: {problem}" for problem in known)
+        sound = {path: value for path, value in first.items() if f"space.{path}" not in culprits}
+        base = sound if not _mistakes(space, recipe, sound) else first
+    reported = _unreported(space, plain if _mistakes(space, recipe, base) else recipe_of(space, recipe, base))
+    for path in first:
+        against = dict.fromkeys(
+            problem
+            for value in space.space[path].samples[1:]
+            for problem in _problems_of(space, recipe, {**base, path: value})
+            if problem not in known and problem not in reported
+        )
+        yield from (f"space.{path}: {problem}" for problem in list(against)[:SHOWN])
+        if len(against) > SHOWN:
+            yield f"space.{path}: and {len(against) - SHOWN} more like these; choose from values that all work"
+    yield from reported
+
+
+def _problems_of(space: Space, recipe: Mapping[str, Any], values: Values) -> list[str]:
+    """What is wrong with the recipe of one trial, and with what it would report."""
+    return _mistakes(space, recipe, values) or _unreported(space, recipe_of(space, recipe, values))
+
+
+def _mistakes(space: Space, recipe: Mapping[str, Any], values: Values) -> list[str]:
+    try:
+        recipe_of(space, recipe, values)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _unreported(space: Space, recipe: Recipe) -> list[str]:
+    """Why a recipe would not tell what is asked of it, or would fail at its first cut."""
+    of_measures = problems_of_measures(recipe, space.stage, [*space.objectives, *space.constraints])
+    if any(problem.startswith("stage:") for problem in of_measures):
+        return of_measures
+    upto = up_to_stage(recipe, space.stage)
+    of_stopping = [] if space.stopping is None else space.stopping.problems_of(upto)
+    return [*of_measures, *of_stopping, *shares_problems(upto)]
+
+
+def _culprit(problem: str, values: Values) -> str:
+    """Which path a problem is about, that has the key in it; else all of them together."""
+    keys = problem.partition(":")[0].split(".")
+    paths = [path for path in values if path.split(".")[-1] in keys or path.split(".")[0] == keys[0]]
+    paths += [path for path in values if keys[-1] in path.split(".")]
+    return f"space.{paths[0]}" if paths else "space"
