@@ -1,4 +1,4 @@
-"""Everything wrong with a space, told at once before anything starts: each trial must be a recipe that can be judged."""
+"""All that is wrong with a space, told together before anything starts: each trial must be a recipe one can judge."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
