@@ -1,8 +1,9 @@
 """Training steps a second: ours against a plain PyTorch loop, and ours under Ray Train against without Ray.
 
 All contestants train yolov3-tiny at 416 px with batch 8 on the same batches, with one computing thread and one
-that decodes ahead. The plain loop is float32 in the default memory layout, without moving average; it gets the
-memory allocator's settings that our workers set for themselves.
+that decodes ahead; one of ours is compiled by `torch.compile` before the rounds that count. The plain loop is float32
+in the default memory layout, without moving average; it gets the memory allocator's settings that our workers set for
+themselves.
 
 Run: python benchmarks/training.py
 """
@@ -15,7 +16,6 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
 
@@ -36,20 +36,23 @@ from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.optimizer import OptimizerConfig, build_optimizer
+from yolo_dist.train.precision import Autocast, bfloat16_is_fast
 from yolo_dist.train.ray_trainer import EvaluateJob, TrainJob, train_on_workers
 from yolo_dist.train.targets import assign_all
-from yolo_dist.train.workers import bfloat16_is_fast, use_threads
+from yolo_dist.train.workers import use_threads
 
 BATCH = 8
 IMAGES = 32
 PLAIN, FLOAT, HALF = "plain loop, float32", "ours, float32", "ours, autocast"
+COMPILED = "ours, torch.compile"
+"""In the precision that the processor is fastest in."""
 OURS = {FLOAT: False} | ({HALF: True} if bfloat16_is_fast(torch.device("cpu")) else {})
 """Autocast only where the processor has the instructions; without them it takes many times as long."""
 ALONE, UNDER_RAY = "without Ray", "Ray Train, one worker"
 AUGMENT = AugmentConfig(mosaic=0)
 
 
-def make_config(autocast: bool | Literal["auto"] = "auto", epochs: int = 1000, batch: int = BATCH) -> TrainConfig:
+def make_config(autocast: Autocast = "auto", epochs: int = 1000, batch: int = BATCH) -> TrainConfig:
     """A stage that only trains: no evaluation, no checkpoint before the end."""
     return TrainConfig(
         epochs=epochs,
@@ -95,6 +98,8 @@ def compare_loops(shards: ShardSet, rounds: int) -> dict[str, object]:
     ours = {
         name: Trainer(copy.deepcopy(network), shards, make_config(autocast), SIZE) for name, autocast in OURS.items()
     }
+    ours[COMPILED] = Trainer(copy.deepcopy(network), shards, make_config(), SIZE)
+    ours[COMPILED].model.compile()
     contestants = {PLAIN: plain.epoch} | {name: lambda one=one: epoch_of(one) for name, one in ours.items()}
     result = race(contestants, rounds)
     show("training yolov3-tiny, 416 px, batch 8", result, PLAIN, "images/s")

@@ -41,8 +41,9 @@ from yolo_dist.train import loop
 from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss import DetectionLoss
+from yolo_dist.train.precision import bfloat16_is_fast
 from yolo_dist.train.sparse import SparseTraining
-from yolo_dist.train.workers import bfloat16_is_fast, use_threads
+from yolo_dist.train.workers import use_threads
 
 BATCH, IMAGES = 16, 64
 NETWORK = ("forward", "backward")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from yolo_dist.data.cache import FOLDER_VARIABLE, SIZE_VARIABLE, ShardCache
-from yolo_dist.train.workers import bfloat16_is_fast
+from yolo_dist.train.precision import bfloat16_is_fast
 
 PACKAGES = ("torch", "ray", "numpy", "opencv-python-headless", "pyarrow", "fsspec", "s3fs", "wandb")
 ENOUGH_MEMORY, ENOUGH_DISK = 4 * 2**30, 5 * 2**30

@@ -15,6 +15,7 @@ from yolo_dist.data.shards import ShardSet
 from yolo_dist.errors import ConfigError
 from yolo_dist.train.distilled import Distillation, Teacher, teacher_of
 from yolo_dist.train.loop import Trainer
+from yolo_dist.train.precision import Precision
 from yolo_dist.train.quantized import quantized_start
 from yolo_dist.train.targets import assign_all
 from yolo_dist.train.workers import Workers
@@ -88,7 +89,7 @@ def test_shares_of_a_batch_add_up_to_the_whole(strategy: int, shards: ShardSet) 
 
     def terms(batch: Any) -> Tensor:
         student = tiny_network().eval()
-        distillation = Distillation(student, teacher(strategy), autocast=False)
+        distillation = Distillation(student, teacher(strategy), Precision(False, torch.device("cpu")))
         pixels = batch.images.float() / 255
         raws = student(pixels)
         matches = assign_all(student.heads, SIZE, batch.boxes, batch.labels, batch.image_index)

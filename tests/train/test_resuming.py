@@ -36,6 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "sparse": {"sparsity": {"factor": 0.01, "decay": "linear"}},
     "quantised": {"quantization": QUANTIZATION},
     "with dropout": {},
+    "in float16": {"autocast": "float16"},
     "distilled": {"distillation": {"teacher": "elsewhere", "strategy": 5}},
 }
 

@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ import torch.distributed
 from torch import Tensor
 
 from yolo_dist.freed_memory import KEEPING_FREED_MEMORY
-from yolo_dist.train.workers import Workers, bfloat16_is_fast
+from yolo_dist.train.workers import Workers
 
 
 def test_a_group_of_one_needs_no_messages() -> None:
@@ -45,29 +44,6 @@ def test_an_average_takes_one_message_for_tensors_of_all_shapes(monkeypatch: pyt
     Workers(0, 2).average_([matrix, vector])
     assert matrix.tolist() == [[0, 0.5, 1], [1.5, 2, 2.5]]
     assert vector.tolist() == [3]
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "fast"),
-    [
-        ({"avx512_bf16": True, "amx_bf16": False}, True),
-        ({"amx_bf16": True}, True),
-        ({"bf16": True, "neon": True}, True),
-        ({"avx512_f": True, "avx512_bf16": False}, False),
-        ({}, False),
-    ],
-)
-def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it(
-    capabilities: dict[str, Any], fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert bfloat16_is_fast(torch.device("cpu")) is fast
-
-
-def test_a_torch_that_cannot_tell_gets_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not bfloat16_is_fast(torch.device("cpu"))
-    assert not bfloat16_is_fast(torch.device("meta"))
 
 
 ALLOCATE_AGAIN_AND_AGAIN = """

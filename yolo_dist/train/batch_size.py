@@ -26,8 +26,9 @@ from yolo_dist.storage import publish
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.optimizer import build_optimizer
+from yolo_dist.train.precision import Precision
 from yolo_dist.train.targets import assign_all
-from yolo_dist.train.workers import Workers, bfloat16_is_fast
+from yolo_dist.train.workers import Workers
 
 BATCH_SIZE_FILE = "batch_size.json"
 USABLE = 0.8
@@ -144,7 +145,7 @@ class TrialStep:
         self.network = network
         self.config = config
         self.device = device
-        self.autocast = bfloat16_is_fast(device) if config.autocast == "auto" else config.autocast
+        self.precision = Precision(config.autocast, device)
         largest = config.multi_scale[1] if config.multi_scale else 1.0
         self.width, self.height = (max(1, round(side * largest / STRIDE_LIMIT)) * STRIDE_LIMIT for side in image_size)
 
@@ -164,7 +165,7 @@ class TrialStep:
     def _step(self, images: int) -> None:
         network: Network = deepcopy(self.network).to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         pixels = torch.zeros(images, network.cfg.net.channels, self.height, self.width, device=self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with self.precision.forward():
             outputs = network(pixels)
         size = torch.tensor([self.width, self.height, self.width, self.height], device=self.device)
         boxes = (size * torch.tensor([0.4, 0.4, 0.6, 0.6], device=self.device)).expand(images, 4)

@@ -16,6 +16,7 @@ from yolo_dist.train.best import Keep
 from yolo_dist.train.freezing import Freeze
 from yolo_dist.train.loss import LossConfig
 from yolo_dist.train.optimizer import OptimizerConfig
+from yolo_dist.train.precision import Autocast
 
 AtLeastOne = Annotated[int, Ge(1)]
 
@@ -60,8 +61,9 @@ class TrainConfig(Config):
     """Share of the images under which a class is rare in class-balanced sampling; the classes' median by default."""
     freeze: Freeze | None = None
     """Layers that stay as they are: `backbone`, the first so many, or [first, last] pairs."""
-    autocast: bool | Literal["auto"] = "auto"
-    """bfloat16 for the network's forward pass; `auto` where the device has instructions for it."""
+    autocast: Autocast = "auto"
+    """Numbers of half the width in the network's forward pass: `bfloat16`, or `float16` with scaled gradients; `true`
+    for the one that suits the device, and `auto` only where the device is faster with it."""
     multi_scale: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] | None = None
     """Smallest and largest input size a batch may have, as factors of the image size."""
     evaluate_every: Annotated[int, Ge(0)] | None = None

@@ -12,6 +12,7 @@ from yolo_dist.compress.distillation.attention import AttentionMaps
 from yolo_dist.compress.distillation.pairing import Origins, paired_layers, require_equal_heads, require_equal_maps
 from yolo_dist.compress.distillation.strategy import Matched
 from yolo_dist.darknet.network import Network
+from yolo_dist.train.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,20 @@ class Distillation:
     Args:
         student: in training, on its device.
         teacher: is moved there, and never trained.
-        autocast: whether both run in bfloat16.
+        precision: in which both compute.
 
     Attributes:
         terms: names of what it adds, in the order of `Distillation.__call__`.
     """
 
-    def __init__(self, student: Network, teacher: Teacher, autocast: bool) -> None:
+    def __init__(self, student: Network, teacher: Teacher, precision: Precision) -> None:
         self.config = teacher.config
         self.terms = tuple(f"teacher {name}" for name in teacher.config.term_weights)
         self.student = student
         self.device = next(student.parameters()).device
         moved: Network = teacher.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher = moved.eval().requires_grad_(False)
-        self.autocast = autocast
+        self.precision = precision
         layers = teacher.layers.items()
         self._ours = AttentionMaps(student, [layer for layer, _ in layers])
         self._theirs = AttentionMaps(self.teacher, [layer for _, layer in layers])
@@ -80,7 +81,7 @@ class Distillation:
             matches: one a head.
             global_images: images in the global batch.
         """
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.no_grad(), self.precision.forward():
             answers = self.teacher(pixels)
         batch = Comparison(
             student=Outputs(self.student.heads, [raw.float() for raw in raws], self._ours.take()),

@@ -24,12 +24,13 @@ from yolo_dist.train.freezing import FrozenLayers
 from yolo_dist.train.loss import TERMS, DetectionLoss, Loss
 from yolo_dist.train.loss_guard import REMEDY, LossGuard
 from yolo_dist.train.optimizer import Schedule, build_optimizer, momentum_of, rates_of, restore_momentum
+from yolo_dist.train.precision import Precision
 from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.sampling import sampling_factors
 from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.statistics import averaged_statistics, is_new, settled_statistics, statistics_of
 from yolo_dist.train.targets import Matches, assign_all
-from yolo_dist.train.workers import Workers, bfloat16_is_fast
+from yolo_dist.train.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Trainer:
         steps = self.optimizer_steps * config.epochs
         self.schedule = Schedule(config.optimizer, steps, config.epochs, is_new(self.network))
         self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
-        self.autocast = bfloat16_is_fast(self.device) if config.autocast == "auto" else config.autocast
+        self.precision = Precision(config.autocast, self.device)
         self.best = BestNetwork(config.keep, config.patience, self.workers)
         self.epoch, self.step = 0, 0
         self.sparse: SparseTraining | None = None
@@ -110,7 +111,7 @@ class Trainer:
         if isinstance(self.network, QuantizedNetwork):
             self._prepare_quantization(self.network)
         # after the average was copied from the network, which would copy its listeners too
-        self.distillation = Distillation(self.network, teacher, self.autocast) if teacher is not None else None
+        self.distillation = Distillation(self.network, teacher, self.precision) if teacher is not None else None
         self.term_names = TERMS + (self.distillation.terms if self.distillation else ())
         self.terms = torch.zeros(len(self.term_names), device=self.device)
         self.guard = LossGuard(self.term_names, self.epoch, self.workers)
@@ -196,6 +197,7 @@ class Trainer:
                 "network": _copied(self.network.state_dict()),
                 "average": _copied(self.average.network.state_dict()),
                 "momentum": _copied(momentum_of(self.optimizer)),
+                "precision": self.precision.state(),
                 "best": self.best.state(),
             }
 
@@ -208,6 +210,7 @@ class Trainer:
         self.average.updates = state["average_updates"]
         self.best.restore(state["best"])
         restore_momentum(self.optimizer, state["momentum"])
+        self.precision.restore(state.get("precision", {}))
 
     def global_batch(self, step: int) -> Batch:
         """Global batch `step` of this epoch, all workers' shares of it: made once more, it is the same."""
@@ -249,7 +252,7 @@ class Trainer:
             last = complete and number + 1 == len(parts)
             with nullcontext() if last or self.workers.size == 1 else self.model.no_sync():  # type: ignore[operator]
                 loss = self._loss(part, matched, counts, images, optimizer_step)
-                (loss.total * weight).backward()
+                self.precision.backward(loss.total * weight)
             terms.append(loss.terms)
         if complete:
             self._optimizer_step(optimizer_step)
@@ -278,7 +281,7 @@ class Trainer:
             self.tracking.before_batch(optimizer_step, training=len(batch) > 0)
         self.frozen.hold()
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with self.precision.forward():
             outputs = self.model(pixels)
         known = batch.known if len(batch) else None
         loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known, counts)
@@ -297,9 +300,10 @@ class Trainer:
 
     def _optimizer_step(self, step: int) -> None:
         self.schedule.apply(self.optimizer, step)
+        self.precision.unscale(self.optimizer)
         if self.sparse is not None:
             self.sparse.before_step(step)
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         if self.tracking is not None:
             self.tracking.after_step(step)

@@ -136,7 +136,7 @@ def _train(job: TrainJob, workers: Workers) -> None:
             _announce(trainer, job)
         with failed_batch_saved(trainer, location(job.metrics).parent / FAILURES_FOLDER / job.stage):
             _run_epochs(trainer, job, validation, tracker, resuming)
-    evaluation = _accuracy_of(trainer, job.start, validation, autocast=False, last=True)
+    evaluation = _accuracy_of(trainer, job.start, validation, half=None, last=True)
     kept, other = trainer.best.kept(trainer.average.network, trainer.epoch)
     if kept.name == "best":
         evaluation = _evaluated(kept.network, trainer, job.start, validation)
@@ -170,7 +170,7 @@ def _run_epochs(
         line: dict[str, Any] = {"epoch": trainer.epoch, "epochs": job.config.epochs, **vars(summary)}
         line["step"] = trainer.epoch * trainer.optimizer_steps
         if job.config.evaluates_after(trainer.epoch - 1):
-            evaluation = _accuracy_of(trainer, job.start, validation, autocast=trainer.autocast)
+            evaluation = _accuracy_of(trainer, job.start, validation, half=trainer.precision.half)
             if evaluation is not None:
                 line |= _accuracies(evaluation.metrics)
         if gauge := trainer.gauge():
@@ -188,7 +188,7 @@ def _run_epochs(
 
 
 def _accuracy_of(
-    trainer: Trainer, job: EvaluateJob, validation: Images, autocast: bool, last: bool = False
+    trainer: Trainer, job: EvaluateJob, validation: Images, half: torch.dtype | None, last: bool = False
 ) -> Evaluation | None:
     """Evaluation of the averaged network by all workers; only the first one gets it.
 
@@ -196,7 +196,7 @@ def _accuracy_of(
         NonFiniteLoss: the weights became so large that the network gives NaN or infinity.
     """
     with trainer.judged(last) as network:
-        evaluation = _evaluated(network, trainer, job, validation, torch.bfloat16 if autocast else None)
+        evaluation = _evaluated(network, trainer, job, validation, half)
         trainer.best.see(network, trainer.epoch, None if evaluation is None else evaluation.metrics.map)
     return evaluation
 
@@ -270,11 +270,11 @@ def _tracker(job: TrainJob, workers: Workers) -> Iterator[Tracker | None]:
 
 
 def _announce(trainer: Trainer, job: TrainJob) -> None:
-    precision = "bfloat16" if trainer.autocast else "float32"
     say(
         f"{job.stage}: {trainer.loader.samples} images, "
         f"batch {job.config.images_a_batch} × {job.config.accumulate}, "
-        f"{trainer.workers.size} worker(s) on {trainer.device.type}, {precision}, {trainer.schedule.steps} steps"
+        f"{trainer.workers.size} worker(s) on {trainer.device.type}, "
+        f"{trainer.precision.name}, {trainer.schedule.steps} steps"
     )
     if trainer.frozen.layers:
         say(f"{job.stage}: frozen: layers {trainer.frozen.described}")

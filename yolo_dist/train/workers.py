@@ -14,8 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 _NEW_NAME = "forward_sync_buffers"
 LOCAL_BUFFERS = _NEW_NAME if _NEW_NAME in signature(DistributedDataParallel).parameters else "broadcast_buffers"
 """DDP's option (renamed in torch 2.13) for batch-norm statistics: averaged once an epoch, not sent each step."""
-BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
-"""On x86, and the last on ARM."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ class Workers:
         if self.size == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        options: dict[str, Any] = {"device_ids": devices, LOCAL_BUFFERS: False}
+        # gradients lie where messages take them from, and are not copied there and back
+        options: dict[str, Any] = {"device_ids": devices, LOCAL_BUFFERS: False, "gradient_as_bucket_view": True}
         shared: nn.Module = DistributedDataParallel(network, **options)
         return shared
 
@@ -99,16 +98,6 @@ class Workers:
         gathered: list[list[Any]] = [[] for _ in range(self.size)]
         torch.distributed.all_gather_object(gathered, items)
         return gathered
-
-
-def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 with instructions of its own."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
-    return any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
 
 
 def use_threads(count: int) -> None:
