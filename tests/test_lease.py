@@ -106,6 +106,7 @@ def test_one_that_was_away_too_long_finds_out_and_lets_the_other_be(folder: UPat
         theirs = elsewhere(folder, number=2)
         with pytest.raises(RunHeld, match="ann on other-machine"):
             mine.require()
+        assert mine.lost
     assert read_holder(folder) == theirs
 
 
@@ -159,7 +160,7 @@ def test_work_is_waited_for_and_not_done_twice(folder: UPath) -> None:
 
     def wait(_: int) -> bool:
         with hold_unless_done(folder, done) as ours:
-            return ours
+            return ours is not None
 
     with hold_unless_done(folder, made.is_set) as ours, ThreadPoolExecutor(2) as pool:
         assert ours

@@ -97,6 +97,11 @@ class Lease:
         if number > self._number:
             raise _held(self._folder, now)
 
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has taken the folder over."""
+        return _newest(self._folder)[0] > self._number
+
     def release(self) -> None:
         """Let others have it."""
         self._ended.set()
@@ -143,7 +148,7 @@ def hold(folder: UPath, say: Callable[[str], None]) -> Iterator[Lease]:
 
 
 @contextmanager
-def hold_unless_done(folder: UPath, done: Callable[[], bool]) -> Iterator[bool]:
+def hold_unless_done(folder: UPath, done: Callable[[], bool]) -> Iterator[Lease | None]:
     """Have a folder for this process alone while the block lasts, unless somebody else finishes what it is for.
 
     Waits for either; who dies while having the folder is followed by one of those who wait.
@@ -153,18 +158,18 @@ def hold_unless_done(folder: UPath, done: Callable[[], bool]) -> Iterator[bool]:
         done: whether what is done there is finished.
 
     Yields:
-        Whether it is ours to do; else it is done.
+        The lease if it is ours to do; None if it is done.
     """
     candidate, began = _Candidate(folder), time.monotonic()
     while not done():
         if (lease := candidate.attempt()) is not None:
             try:
-                yield not done()  # the last holder may have finished since we looked
+                yield None if done() else lease  # the last holder may have finished since we looked
             finally:
                 lease.release()
             return
         time.sleep(_pause(time.monotonic() - began))
-    yield False
+    yield None
 
 
 def _pause(waited: float) -> float:

@@ -86,6 +86,18 @@ def test_two_trials_at_the_same_time_run_the_same_stage_once(folder: Path) -> No
         assert list(threads.map(trial, ("one", "two"))) == [True, False]
 
 
+def test_who_was_taken_for_dead_keeps_the_stage_to_itself(folder: Path) -> None:
+    """A store that stalls for long enough: the stage is done twice, and published by the one that has it now."""
+    with shared(folder).doing("base", "key", location(folder / "runs" / "one")):
+        leases = folder / "shared" / "base" / "leases" / "key"
+        (leases / "lease-2.json").write_text(lease.Holder(host="other-machine").model_dump_json())
+        target = folder / "runs" / "one" / "stages" / "base"
+        target.mkdir(parents=True)
+        (target / "stage.json").write_text("{}")
+    assert not (folder / "shared" / "base" / "key").exists()
+    assert (target / "stage.json").exists()
+
+
 def test_a_stage_that_fails_leaves_nothing_and_the_next_trial_does_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,13 +40,14 @@ class SharedStages:
         shared, target = self.folder / stage, run / "stages" / stage
         name = key[:KEY_DIGITS]
         kept, epochs = shared / name, shared / f"{name}.jsonl"
-        with hold_unless_done(shared / LEASES / name, (kept / STAGE_FILE).exists) as ours:
-            if not ours:
+        with hold_unless_done(shared / LEASES / name, (kept / STAGE_FILE).exists) as lease:
+            if lease is None:
                 copy_folder(kept, target, STAGE_FILE)
                 others = [line for line in read_metrics(run / METRICS_FILE) if line["stage"] != stage]
                 _write(run / METRICS_FILE, [*others, *read_metrics(epochs)])
             yield shared
-            if ours:
+            # who was away too long has done the stage for this trial alone: another one is doing it for all
+            if lease is not None and not lease.lost:
                 _write(epochs, [line for line in read_metrics(run / METRICS_FILE) if line["stage"] == stage])
                 copy_folder(target, kept, STAGE_FILE)
 
