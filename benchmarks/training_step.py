@@ -5,7 +5,7 @@ Phases are timed from outside: the functions that a step calls are wrapped with 
 and by the processor time of the computing thread: other programs cost only the first, waiting costs nothing in the
 second. Goals: outside the network's forward and backward pass at most a tenth, two workers on two cores at least 1.6
 times one. Beside it stands what the machine itself allows: two trainings of a worker's share each, which know nothing
-of each other.
+of each other, and the same two when each step waits for the slower one, as steps of one training have to.
 
 Run: python benchmarks/training_step.py
 """
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -152,39 +153,63 @@ def shares(shards: ShardSet, epochs: int) -> dict[str, Any]:
 
 def second_worker(shards: ShardSet, folder: Path, rounds: int, epochs: int) -> dict[str, Any]:
     """Images a second of one and of two workers of one thread each, in turn, on the same global batches; then of two
-    separate trainings at the same time, each of half a batch."""
+    separate trainings at the same time, each of half a batch, without and with waiting for each other."""
     Bundle(make_network(), CLASSES, SIZE).save(folder / "start")
     config = make_config(epochs=epochs, batch=BATCH)
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    apart: list[float] = []
+    apart: dict[bool, list[float]] = {False: [], True: []}
     for number in range(rounds):
         for workers, measured in seconds.items():
             measured += epoch_seconds(shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), config)
         ray.shutdown()
-        apart += seconds_apart(shards.folder, folder, number, epochs)
+        for waiting, measured in apart.items():
+            measured += seconds_apart(shards.folder, folder, number, epochs, waiting)
     typical, fastest = speeds(seconds, apart, median), speeds(seconds, apart, min)
     for name, found in ("median", typical), ("fastest", fastest):
         one, two = found["images_per_second_by_workers"].values()
         ratio, limit = found["ratio_of_two_workers_to_one"], found["ratio_of_two_separate_trainings_to_one"]
-        print(f"{name} epoch: one worker {one} images/s, two {two}: {ratio} ×; two separate trainings: {limit} ×")
+        waiting = found["ratio_of_two_that_wait_for_each_other_to_one"]
+        print(
+            f"{name} epoch: one worker {one} images/s, two {two}: {ratio} ×; "
+            f"two separate trainings: {limit} ×, {waiting} × if they wait for each other"
+        )
     return {"median_epoch": typical, "fastest_epoch": fastest}
 
 
-def speeds(seconds: dict[int, list[float]], apart: list[float], pick: Callable[[list[float]], float]) -> dict[str, Any]:
+def speeds(
+    seconds: dict[int, list[float]], apart: dict[bool, list[float]], pick: Callable[[list[float]], float]
+) -> dict[str, Any]:
     """Rates and ratios of one epoch of each: the median, or the fastest, which other programs have slowed least."""
     rates = {workers: IMAGES / pick(measured) for workers, measured in seconds.items()}
     return {
         "images_per_second_by_workers": {workers: round(rate, 2) for workers, rate in rates.items()},
         "ratio_of_two_workers_to_one": round(rates[2] / rates[1], 2),
-        "ratio_of_two_separate_trainings_to_one": round(2 * IMAGES / pick(apart) / rates[1], 2),
+        "ratio_of_two_separate_trainings_to_one": round(2 * IMAGES / pick(apart[False]) / rates[1], 2),
+        "ratio_of_two_that_wait_for_each_other_to_one": round(2 * IMAGES / pick(apart[True]) / rates[1], 2),
     }
 
 
-def seconds_apart(shards: UPath, folder: Path, number: int, epochs: int) -> list[float]:
+def seconds_apart(shards: UPath, folder: Path, number: int, epochs: int, waiting: bool) -> list[float]:
     """Seconds of each epoch of two trainings that run at the same time in processes of their own."""
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        places = [(str(shards), folder, f"{number}-apart-{one}", epochs) for one in range(2)]
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2) if waiting else None
+    with context.Pool(2, wait_after_steps, (barrier,)) as pool:
+        places = [(str(shards), folder, f"{number}-apart-{waiting}-{one}", epochs) for one in range(2)]
         return [seconds for measured in pool.starmap(train_apart, places, chunksize=1) for seconds in measured]
+
+
+def wait_after_steps(barrier: Barrier | None) -> None:
+    """Let every training step of this process wait for the other process's."""
+    if barrier is None:
+        return
+    step = Trainer._train_batch
+
+    def waited(trainer: Trainer, number: int, batch: Batch) -> torch.Tensor:
+        terms = step(trainer, number, batch)
+        barrier.wait()
+        return terms
+
+    setattr(Trainer, "_train_batch", waited)  # noqa: B010
 
 
 def train_apart(shards: str, folder: Path, name: str, epochs: int) -> list[float]:

@@ -130,9 +130,9 @@ def test_the_losses_of_shares_add_up_to_the_loss_of_the_batch(boxes: int, cut: i
     def share(first: int, last: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         here = (truth[2] >= first) & (truth[2] < last)
         own = (truth[0][here], truth[1][here], truth[2][here] - first)
-        loss = DetectionLoss(network, LossConfig(), lambda _own: counts)
+        loss = DetectionLoss(network, LossConfig())
         parts = [raw[first:last] for raw in raws]
-        found = loss(parts, matches_of(network, own), IMAGES, 0.7)
+        found = loss(parts, matches_of(network, own), IMAGES, 0.7, counts=counts)
         return found.total, found.terms, torch.autograd.grad(found.total, raws)
 
     shares = [share(0, cut), share(cut, IMAGES)]

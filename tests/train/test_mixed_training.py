@@ -50,7 +50,7 @@ def test_shares_of_workers_have_the_loss_of_the_whole_batch(mixture: Mixture) ->
         matches = trainer._matches(batch)
         own = trainer.loss.counts([matches], trainer.device)
         counts = own if matches_of_all is None else matches_of_all
-        return trainer._loss(batch, matches, counts, global_images=4, optimizer_step=3).terms, own
+        return trainer._loss(batch, matches, lambda: counts, global_images=4, optimizer_step=3).terms, own
 
     whole, matches = terms(0, 1)
     shares = [terms(rank, 3, matches)[0] for rank in range(3)]

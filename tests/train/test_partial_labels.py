@@ -120,8 +120,8 @@ def test_the_losses_of_shares_add_up_to_the_loss_of_the_batch(cut: int, seed: in
     def share(first: int, last: int) -> Tensor:
         here = (truth[2] >= first) & (truth[2] < last)
         own = matches_of(network, (truth[0][here], truth[1][here], truth[2][here] - first))
-        loss = DetectionLoss(network, LossConfig(), lambda _own: counts)
-        return loss([raw[first:last] for raw in raws], own, IMAGES, 0.4, known[first:last]).terms
+        loss = DetectionLoss(network, LossConfig())
+        return loss([raw[first:last] for raw in raws], own, IMAGES, 0.4, known[first:last], counts).terms
 
     whole = loss_of(network, raws, truth, known).terms
     torch.testing.assert_close(share(0, cut) + share(cut, IMAGES), whole, rtol=1e-5, atol=1e-6)

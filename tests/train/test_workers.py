@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ def test_a_group_of_one_needs_no_messages() -> None:
     tensor = torch.tensor([1.0, 2.0])
     assert alone.first
     assert alone.sum(tensor) is tensor
+    assert alone.sum_later(tensor)() is tensor
     assert alone.gather(["mine"]) == [["mine"]]
     alone.average_([tensor])
     assert tensor.tolist() == [1.0, 2.0]
@@ -35,6 +37,18 @@ def test_a_sum_leaves_the_own_tensor_alone(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce_with([torch.tensor([10.0, 20.0])]))
     own = torch.tensor([1.0, 2.0])
     assert Workers(0, 2).sum(own).tolist() == [11.0, 22.0]
+    assert own.tolist() == [1.0, 2.0]
+
+
+def test_a_sum_is_waited_for_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(tensor: Tensor, async_op: bool) -> SimpleNamespace:
+        assert async_op
+        return SimpleNamespace(wait=lambda: tensor.add_(10))
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", begin)
+    own = torch.tensor([1.0, 2.0])
+    total = Workers(0, 2).sum_later(own)
+    assert total().tolist() == [11.0, 12.0]
     assert own.tolist() == [1.0, 2.0]
 
 

@@ -99,7 +99,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.network, config.optimizer)
         steps = self.optimizer_steps * config.epochs
         self.schedule = Schedule(config.optimizer, steps, config.epochs, is_new(self.network))
-        self.loss = DetectionLoss(self.network, config.loss, self.workers.sum)
+        self.loss = DetectionLoss(self.network, config.loss)
         self.precision = Precision(config.autocast, self.device)
         self.best = BestNetwork(config.keep, config.patience, self.workers)
         self.epoch, self.step = 0, 0
@@ -246,7 +246,7 @@ class Trainer:
         self._seed(step)
         parts = batch.parts(self.workers.passes)
         matches = [self._matches(part) for part in parts]
-        counts = self.loss.counts(matches, self.device)
+        counts = self.workers.sum_later(self.loss.counts(matches, self.device))
         terms = []
         for number, (part, matched) in enumerate(zip(parts, matches, strict=True)):
             last = complete and number + 1 == len(parts)
@@ -272,7 +272,12 @@ class Trainer:
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` asks all other kinds of devices too
 
     def _loss(
-        self, batch: Batch, matches: list[Matches], counts: Tensor, global_images: int, optimizer_step: int
+        self,
+        batch: Batch,
+        matches: list[Matches],
+        counts: Callable[[], Tensor],
+        global_images: int,
+        optimizer_step: int,
     ) -> Loss:
         batch, matches = batch.to(self.device, non_blocking=True), [match.to(self.device) for match in matches]
         # a worker without a share of a short last batch still takes part in the group's messages, but learns nothing
@@ -284,7 +289,7 @@ class Trainer:
         with self.precision.forward():
             outputs = self.model(pixels)
         known = batch.known if len(batch) else None
-        loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known, counts)
+        loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known, counts())
         if self.distillation is not None:
             loss = loss.joined_by(self.distillation(pixels, outputs, matches, global_images))
         return loss if len(batch) else Loss(loss.total * 0, loss.terms * 0)

@@ -11,7 +11,7 @@ divisors stay, so what is left out weighs nothing and what remains weighs what i
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -62,15 +62,11 @@ class DetectionLoss:
     Args:
         network: gives heads and the cfg's box measure.
         config: weights.
-        sum_over_workers: adds a tensor up over all workers; the identity for one.
     """
 
-    def __init__(
-        self, network: Network, config: LossConfig, sum_over_workers: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    ) -> None:
+    def __init__(self, network: Network, config: LossConfig) -> None:
         self.heads: Sequence[Head] = network.heads
         self.config = config
-        self.sum_over_workers = sum_over_workers
         self.iou = ciou if box_measure(network, config) == "ciou" else giou
         classes = self.heads[0].classes
         self.class_gain = config.class_gain * classes / 80 if classes > 1 else 0.0
@@ -92,27 +88,21 @@ class DetectionLoss:
             global_images: images in the global batch.
             iou_share: how much of an objectness target is the predicted box's IoU, 0 to 1; the rest is 1.
             known: which classes each image's source labels, bool [B, classes]; None for all of them.
-            counts: what `counts` gives, where these are only some of this worker's matches.
+            counts: matches of each head in the global batch, float [heads]; `matches` are all of them by default.
         """
-        if counts is None:
-            counts = self.counts([matches], outputs[0].device)
+        counts = self.counts([matches], outputs[0].device) if counts is None else counts
         terms = torch.stack(
             [
                 self._head(head, output.float(), match, count, global_images, iou_share, known)
-                for head, output, match, count in zip(self.heads, outputs, matches, counts, strict=True)
+                for head, output, match, count in zip(self.heads, outputs, matches, counts.clamp(min=1), strict=True)
             ]
         ).sum(dim=0)
         return Loss(terms.sum(), terms.detach())
 
     def counts(self, parts: Sequence[Sequence[Matches]], device: torch.device) -> Tensor:
-        """Matches that each head has in a global batch, but at least 1, float [heads].
-
-        Args:
-            parts: this worker's, one a head in each part.
-            device: of all workers.
-        """
+        """Matches that each head has in parts of a batch, each with one a head; float [heads] on the device."""
         own = torch.tensor([sum(map(len, heads)) for heads in zip(*parts, strict=True)], dtype=torch.float32)
-        return self.sum_over_workers(own.to(device, non_blocking=True)).clamp(min=1)
+        return own.to(device, non_blocking=True)
 
     def _head(
         self,

@@ -68,6 +68,19 @@ class Workers:
         torch.distributed.all_reduce(total)
         return total
 
+    def sum_later(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """A tensor added up over all workers, for whoever calls the result: until then nobody waits for the others."""
+        if self.size == 1:
+            return lambda: tensor
+        total = tensor.clone()
+        message = torch.distributed.all_reduce(total, async_op=True)
+
+        def arrived() -> Tensor:
+            message.wait()
+            return total
+
+        return arrived
+
     def largest(self, tensor: Tensor) -> Tensor:
         """The largest of all workers, element by element."""
         if self.size == 1:

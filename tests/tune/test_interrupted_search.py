@@ -1,0 +1,69 @@
+"""The real command over a cluster that outlives it: killed in the middle of its trials, it goes on with `--resume`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray_head import RayHead, ray_head
+from searches import prepare
+
+SPACE = {
+    "name": "tiny-search",
+    "recipe": "recipe.yaml",
+    "space": {"pruned.percent": {"grid": [0.2, 0.3, 0.4]}},
+    "objectives": {"map50": "maximise", "parameters": "minimise"},
+    "searcher": "grid",
+    "concurrent": 2,
+    "overrides": ["cluster.workers=2"],
+}
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+    with ray_head(tmp_path_factory.mktemp("head"), cpus=6) as head:
+        yield head
+
+
+@contextmanager
+def tune(folder: Path, head: RayHead, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, whose lines come as it says them."""
+    command = [sys.executable, "-u", "-m", "yolo_dist", "tune", "space.yaml", *options]
+    environment = os.environ | head.environment() | {"RAY_ADDRESS": head.address}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def began(folder: Path) -> dict[str, float]:
+    """When each finished trial began."""
+    (results,) = folder.glob("**/tune.json")
+    trials = json.loads(results.read_text())["trials"]
+    return {trial["id"]: trial["began"] for trial in trials if trial["state"] == "finished"}
+
+
+def test_killed_between_trials_of_two_workers_it_does_the_finished_ones_once(head: RayHead, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    with tune(tmp_path, head) as driver:
+        assert driver.stdout is not None
+        assert any("1 of 3 trials" in line for line in driver.stdout)
+    first = began(tmp_path)
+    assert len(first) == 1
+
+    with tune(tmp_path, head, "--resume") as driver:
+        said = driver.communicate()[0]
+        assert driver.returncode == 0, said
+    every = began(tmp_path)
+    assert len(every) == 3
+    assert {trial: every[trial] for trial in first} == first
+    assert "base …" not in said  # what all trials have in common was done before
