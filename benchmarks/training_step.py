@@ -4,8 +4,9 @@ yolov3-tiny at 416 px, batch 16, one computing thread a worker and one that deco
 Phases are timed from outside: the functions that a step calls are wrapped with a clock. Twice, by the clock on the wall
 and by the processor time of the computing thread: other programs cost only the first, waiting costs nothing in the
 second. Goals: outside the network's forward and backward pass at most a tenth, two workers on two cores at least 1.6
-times one. Beside it stands what the machine itself allows: two trainings of a worker's share each, which know nothing
-of each other, and the same two when each step waits for the slower one, as steps of one training have to.
+times one, with the default `nominal_batch`, which exchanges gradients after every fourth batch. Beside it stands what
+an exchange after every batch costs, and what the machine itself allows: two trainings of a worker's share each, which
+know nothing of each other.
 
 Run: python benchmarks/training_step.py
 """
@@ -17,7 +18,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,6 +40,7 @@ from yolo_dist.data.shards import ShardSet
 from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.train import loop
 from yolo_dist.train.cluster import ClusterConfig
+from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.precision import bfloat16_is_fast
@@ -47,6 +48,10 @@ from yolo_dist.train.sparse import SparseTraining
 from yolo_dist.train.workers import use_threads
 
 BATCH, IMAGES = 16, 64
+DEFAULT_NOMINAL = TrainConfig().nominal_batch
+ONE, TWO = "one worker", "two workers"
+TWO_EVERY_BATCH = "two workers, gradients exchanged after every batch"
+APART = "two separate trainings"
 NETWORK = ("forward", "backward")
 STEP = "whole step"
 
@@ -152,64 +157,47 @@ def shares(shards: ShardSet, epochs: int) -> dict[str, Any]:
 
 
 def second_worker(shards: ShardSet, folder: Path, rounds: int, epochs: int) -> dict[str, Any]:
-    """Images a second of one and of two workers of one thread each, in turn, on the same global batches; then of two
-    separate trainings at the same time, each of half a batch, without and with waiting for each other."""
+    """What one worker of one thread trains, and how many times as much two do, in turn, on the same global batches."""
     Bundle(make_network(), CLASSES, SIZE).save(folder / "start")
-    config = make_config(epochs=epochs, batch=BATCH)
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    apart: dict[bool, list[float]] = {False: [], True: []}
-    for number in range(rounds):
-        for workers, measured in seconds.items():
-            measured += epoch_seconds(shards, folder, f"{number}-{workers}", ClusterConfig(workers=workers), config)
-        ray.shutdown()
-        for waiting, measured in apart.items():
-            measured += seconds_apart(shards.folder, folder, number, epochs, waiting)
-    typical, fastest = speeds(seconds, apart, median), speeds(seconds, apart, min)
-    for name, found in ("median", typical), ("fastest", fastest):
-        one, two = found["images_per_second_by_workers"].values()
-        ratio, limit = found["ratio_of_two_workers_to_one"], found["ratio_of_two_separate_trainings_to_one"]
-        waiting = found["ratio_of_two_that_wait_for_each_other_to_one"]
-        print(
-            f"{name} epoch: one worker {one} images/s, two {two}: {ratio} ×; "
-            f"two separate trainings: {limit} ×, {waiting} × if they wait for each other"
-        )
-    return {"median_epoch": typical, "fastest_epoch": fastest}
-
-
-def speeds(
-    seconds: dict[int, list[float]], apart: dict[bool, list[float]], pick: Callable[[list[float]], float]
-) -> dict[str, Any]:
-    """Rates and ratios of one epoch of each: the median, or the fastest, which other programs have slowed least."""
-    rates = {workers: IMAGES / pick(measured) for workers, measured in seconds.items()}
-    return {
-        "images_per_second_by_workers": {workers: round(rate, 2) for workers, rate in rates.items()},
-        "ratio_of_two_workers_to_one": round(rates[2] / rates[1], 2),
-        "ratio_of_two_separate_trainings_to_one": round(2 * IMAGES / pick(apart[False]) / rates[1], 2),
-        "ratio_of_two_that_wait_for_each_other_to_one": round(2 * IMAGES / pick(apart[True]) / rates[1], 2),
+    contestants: dict[str, Callable[[str], list[float]]] = {
+        ONE: lambda name: seconds_of_workers(shards, folder, name, epochs, 1, DEFAULT_NOMINAL),
+        TWO: lambda name: seconds_of_workers(shards, folder, name, epochs, 2, DEFAULT_NOMINAL),
+        TWO_EVERY_BATCH: lambda name: seconds_of_workers(shards, folder, name, epochs, 2, BATCH),
+        APART: lambda name: seconds_apart(shards.folder, folder, name, epochs),
     }
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        for place, (name, train) in enumerate(contestants.items()):
+            seconds[name] += train(f"{number}-{place}")
+    found = {}
+    for kind, pick in ("median", median), ("fastest", min):
+        one = pick(seconds[ONE])
+        # two separate trainings see the images twice
+        images = {name: (2 if name == APART else 1) * IMAGES for name in contestants}
+        ratios = {name: round(images[name] / IMAGES * one / pick(seconds[name]), 2) for name in contestants}
+        print(f"{kind} epoch, one worker {IMAGES / one:.2f} images/s")
+        for name, ratio in ratios.items():
+            print(f"  {name:60} {ratio:5.2f} ×")
+        found[f"{kind}_epoch"] = {"images_per_second_of_one_worker": round(IMAGES / one, 2), "times_as_fast": ratios}
+    return found
 
 
-def seconds_apart(shards: UPath, folder: Path, number: int, epochs: int, waiting: bool) -> list[float]:
-    """Seconds of each epoch of two trainings that run at the same time in processes of their own."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2) if waiting else None
-    with context.Pool(2, wait_after_steps, (barrier,)) as pool:
-        places = [(str(shards), folder, f"{number}-apart-{waiting}-{one}", epochs) for one in range(2)]
+def seconds_of_workers(
+    shards: ShardSet, folder: Path, name: str, epochs: int, workers: int, nominal_batch: int
+) -> list[float]:
+    """Seconds from epoch to epoch of a training by Ray's workers."""
+    config = make_config(epochs=epochs, batch=BATCH).model_copy(update={"nominal_batch": nominal_batch})
+    try:
+        return epoch_seconds(shards, folder, name, ClusterConfig(workers=workers), config)
+    finally:
+        ray.shutdown()
+
+
+def seconds_apart(shards: UPath, folder: Path, name: str, epochs: int) -> list[float]:
+    """Seconds of each epoch of two trainings of half a batch that run at the same time in processes of their own."""
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        places = [(str(shards), folder, f"{name}-{one}", epochs) for one in range(2)]
         return [seconds for measured in pool.starmap(train_apart, places, chunksize=1) for seconds in measured]
-
-
-def wait_after_steps(barrier: Barrier | None) -> None:
-    """Let every training step of this process wait for the other process's."""
-    if barrier is None:
-        return
-    step = Trainer._train_batch
-
-    def waited(trainer: Trainer, number: int, batch: Batch) -> torch.Tensor:
-        terms = step(trainer, number, batch)
-        barrier.wait()
-        return terms
-
-    setattr(Trainer, "_train_batch", waited)  # noqa: B010
 
 
 def train_apart(shards: str, folder: Path, name: str, epochs: int) -> list[float]:
