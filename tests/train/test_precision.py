@@ -136,6 +136,15 @@ def test_the_scale_goes_on_where_it_was() -> None:
     assert plain.state() == {}
 
 
+@pytest.mark.parametrize("kind", [{"freeze": 2}, {"optimizer": {"momentum": 0}}])
+def test_parameters_without_momentum_are_kept_and_gone_on_with(kind: dict[str, Any], shards: ShardSet) -> None:
+    first, second = (Trainer(tiny_network(), shards, training(autocast="float16", **kind), SIZE) for _ in range(2))
+    first.run_epoch()
+    second.restore(first.state())
+    assert first.run_epoch().loss == second.run_epoch().loss
+    assert torch.equal(weights(first.network), weights(second.network))
+
+
 @pytest.mark.parametrize("kind", [{}, {"sparsity": {"factor": 0.1}}])
 def test_training_in_float16_comes_near_to_float32(kind: dict[str, Any], shards: ShardSet) -> None:
     """Gradients are brought to their size before the penalty is added, or it would be lost in the scale."""

@@ -27,10 +27,17 @@ def test_a_group_of_one_needs_no_messages() -> None:
     assert tensor.tolist() == [1.0, 2.0]
 
 
-def all_reduce_with(others: list[Tensor]) -> Callable[[Tensor], object]:
-    """An all-reduce in which the other workers send these tensors, one a call."""
+def all_reduce_with(others: list[Tensor]) -> Callable[..., SimpleNamespace]:
+    """An all-reduce in which the other workers send these tensors, one a call; they arrive late if that is allowed."""
     waiting = iter(others)
-    return lambda tensor: tensor.add_(next(waiting))
+
+    def reduce(tensor: Tensor, async_op: bool = False) -> SimpleNamespace:
+        message = SimpleNamespace(wait=lambda: tensor.add_(next(waiting)))
+        if not async_op:
+            message.wait()
+        return message
+
+    return reduce
 
 
 def test_a_sum_leaves_the_own_tensor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,15 +48,11 @@ def test_a_sum_leaves_the_own_tensor_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_sum_is_waited_for_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin(tensor: Tensor, async_op: bool) -> SimpleNamespace:
-        assert async_op
-        return SimpleNamespace(wait=lambda: tensor.add_(10))
-
-    monkeypatch.setattr(torch.distributed, "all_reduce", begin)
-    own = torch.tensor([1.0, 2.0])
-    total = Workers(0, 2).sum_later(own)
-    assert total().tolist() == [11.0, 12.0]
-    assert own.tolist() == [1.0, 2.0]
+    others = [torch.tensor([10.0, 20.0])]
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce_with(others))
+    total = Workers(0, 2).sum_later(torch.tensor([1.0, 2.0]))
+    others[0] += 1  # they have not sent it yet
+    assert total().tolist() == [12.0, 23.0]
 
 
 def test_an_average_takes_one_message_for_tensors_of_all_shapes(monkeypatch: pytest.MonkeyPatch) -> None:

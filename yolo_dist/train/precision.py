@@ -97,7 +97,6 @@ def _begin_momentum(optimizer: SGD) -> None:
     """Momentum of 0 before the first step: the fused step makes it of whatever lies in memory, and leaves it so where
     a gradient is infinite, as it is likely to be in that step."""
     for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state = optimizer.state[parameter]
-            if group["momentum"] and parameter.grad is not None and state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = torch.zeros_like(parameter.grad)
+        for parameter in group["params"] if group["momentum"] else ():
+            if parameter.grad is not None and parameter not in optimizer.state:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)

@@ -62,11 +62,7 @@ class Workers:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """A tensor added up over all workers."""
-        if self.size == 1:
-            return tensor
-        total = tensor.clone()
-        torch.distributed.all_reduce(total)
-        return total
+        return self.sum_later(tensor)()
 
     def sum_later(self, tensor: Tensor) -> Callable[[], Tensor]:
         """A tensor added up over all workers, for whoever calls the result: until then nobody waits for the others."""
