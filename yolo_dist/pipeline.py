@@ -3,9 +3,10 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from upath import UPath
@@ -46,6 +47,9 @@ RESULT_FORMAT = 4
 
 STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"
 
+UNREADABLE = (ModelError, FileNotFoundError, LookupError, TypeError, ValueError)
+"""What reading a damaged stage can raise."""
+
 
 @dataclass(frozen=True)
 class StageResult:
@@ -70,8 +74,14 @@ class StageResult:
 class Stages(Protocol):
     """Where stages are done, and where they may be there already."""
 
-    def doing(self, stage: str, key: str, run: UPath) -> AbstractContextManager[UPath]:
+    def doing(self, stage: str, key: str, run: UPath, is_whole: Callable[[], bool]) -> AbstractContextManager[UPath]:
         """Inside the block a stage is done for the run in a folder, unless it is there when the block begins.
+
+        Args:
+            stage: its id.
+            key: hash of everything that its result depends on.
+            run: the run's folder.
+            is_whole: whether the run's copy of the stage is there and undamaged.
 
         Yields:
             The folder for what is unfinished.
@@ -82,7 +92,7 @@ class OwnStages:
     """Those of a run that shares nothing with others."""
 
     @contextmanager
-    def doing(self, stage: str, key: str, run: UPath) -> Iterator[UPath]:  # noqa: ARG002
+    def doing(self, stage: str, key: str, run: UPath, is_whole: Callable[[], bool]) -> Iterator[UPath]:  # noqa: ARG002
         """Nobody else does the stage."""
         yield run
 
@@ -146,7 +156,7 @@ def _run_stage(
     if done := _finished(target, key, stage):
         say(f"{stage.id}: cached")
         return done
-    with stages.doing(stage.id, key, folder) as unfinished:
+    with stages.doing(stage.id, key, folder, partial(_is_whole, target, key, stage)) as unfinished:
         if done := _finished(target, key, stage):
             say(f"{stage.id}: done by another run")
             return done
@@ -288,22 +298,38 @@ def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath, teacher: UP
 
 def _finished(target: UPath, key: str, stage: Stage) -> StageResult | None:
     """The result of a stage that is there already, made from the same inputs and undamaged."""
+    try:
+        return _stored(target, key, stage)
+    except UNREADABLE as error:
+        say(f"{target}: damaged, doing the stage again ({' '.join(str(error).split())})")
+        return None
+
+
+def _is_whole(target: UPath, key: str, stage: Stage) -> bool:
+    try:
+        return _stored(target, key, stage) is not None
+    except UNREADABLE:
+        return False
+
+
+def _stored(target: UPath, key: str, stage: Stage) -> StageResult | None:
+    """What a stage's folder says of it; None if it is not there, or is made from other inputs.
+
+    Raises:
+        UNREADABLE: the folder is damaged.
+    """
     record = target / STAGE_FILE
     if not record.exists():
         return None
-    try:
-        stored = json.loads(record.read_bytes())
-        if stored["key"] != key:
-            return None
-        Metrics.model_validate_json((target / METRICS_FILE).read_bytes())
-        if isinstance(stage, ExportStage):
-            read_export(target)
-        else:
-            open_bundle(target)
-        return StageResult(**(stored["result"] | {"cached": True}))
-    except (ModelError, FileNotFoundError, LookupError, TypeError, ValueError) as error:
-        say(f"{target}: damaged, doing the stage again ({' '.join(str(error).split())})")
+    stored = json.loads(record.read_bytes())
+    if stored["key"] != key:
         return None
+    Metrics.model_validate_json((target / METRICS_FILE).read_bytes())
+    if isinstance(stage, ExportStage):
+        read_export(target)
+    else:
+        open_bundle(target)
+    return StageResult(**(stored["result"] | {"cached": True}))
 
 
 def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:

@@ -224,6 +224,16 @@ def test_time_and_place_are_told_and_time_adds_up(
     assert 0 < second.resuming.seconds <= second.resuming.elapsed
 
 
+def test_time_left_is_told_by_the_pace_of_this_process(tmp_path: Path, shards: ShardSet) -> None:
+    first = Process(tmp_path, shards, "float", stop=7).stopped()
+    first.resuming.checkpoints.save(7, {"trainer": first.trainer.state(), "seconds": 1e6})  # a laptop that slept
+    second = Process(tmp_path, shards, "float", epochs=100)
+    second.trainer.run_epoch(lambda: None)
+    here = second.resuming.elapsed - second.resuming.seconds
+    assert second.resuming.seconds == 1e6
+    assert second.resuming.seconds_left == pytest.approx(here / 3 * (100 - 2) * STEPS, rel=0.1)
+
+
 def test_being_ready_to_be_pruned_ends_a_sparse_stage_only_after_an_epoch(
     tmp_path: Path, shards: ShardSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

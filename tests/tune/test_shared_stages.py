@@ -71,8 +71,8 @@ def test_two_trials_at_the_same_time_run_the_same_stage_once(folder: Path) -> No
         if name == "two":
             first_is_inside.wait()
             second_has_begun.set()
-        with shared(folder).doing("base", "key", location(folder / "runs" / name)):
-            target = folder / "runs" / name / "stages" / "base"
+        target = folder / "runs" / name / "stages" / "base"
+        with shared(folder).doing("base", "key", location(folder / "runs" / name), target.exists):
             if target.exists():
                 return False
             first_is_inside.set()
@@ -88,14 +88,31 @@ def test_two_trials_at_the_same_time_run_the_same_stage_once(folder: Path) -> No
 
 def test_who_was_taken_for_dead_keeps_the_stage_to_itself(folder: Path) -> None:
     """A store that stalls for long enough: the stage is done twice, and published by the one that has it now."""
-    with shared(folder).doing("base", "key", location(folder / "runs" / "one")):
+    target = folder / "runs" / "one" / "stages" / "base"
+    with shared(folder).doing("base", "key", location(folder / "runs" / "one"), target.exists):
         leases = folder / "shared" / "base" / "leases" / "key"
         (leases / "lease-2.json").write_text(lease.Holder(host="other-machine").model_dump_json())
-        target = folder / "runs" / "one" / "stages" / "base"
         target.mkdir(parents=True)
         (target / "stage.json").write_text("{}")
     assert not (folder / "shared" / "base" / "key").exists()
     assert (target / "stage.json").exists()
+
+
+def test_a_kept_stage_that_was_damaged_is_done_again_once_and_kept(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(recipe(folder, "name=one"), stages=shared(folder))
+    (weights,) = (folder / "shared" / "base").glob("*/model.weights")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1])  # the first trial's file too, which is the same on the disk
+    capsys.readouterr()
+    second = run(recipe(folder, "name=two"), stages=shared(folder))
+    assert redone(second) == ["base"]
+    assert capsys.readouterr().out.count("damaged, doing the stage again") == 1
+    assert weights.read_bytes() == content
+    third = run(recipe(folder, "name=three"), stages=shared(folder))
+    assert redone(third) == []
+    assert [result.map for result in third] == [result.map for result in first]
 
 
 def test_a_stage_that_fails_leaves_nothing_and_the_next_trial_does_it(

@@ -200,7 +200,7 @@ def test_tune_hears_of_every_evaluation_but_the_last(folder: Path, monkeypatch: 
 def test_tune_hears_of_every_stage_that_begins_without_an_epoch_that_its_rules_would_look_at(folder: Path) -> None:
     def two_stages(recipe: Recipe, stages: Any) -> list[StageResult]:
         for stage in ("base", "tuned"):
-            with stages.doing(stage, "key", folder / recipe.name) as unfinished:
+            with stages.doing(stage, "key", folder / recipe.name, bool) as unfinished:
                 assert unfinished == folder / recipe.name
         return [result()]
 

@@ -176,7 +176,7 @@ def _run_epochs(
         if gauge := trainer.gauge():
             line["gauge"] = gauge
         line["seconds"] = resuming.elapsed
-        line["seconds_left"] = line["seconds"] / trainer.epoch * (job.config.epochs - trainer.epoch)
+        line["seconds_left"] = resuming.seconds_left
         if tracker is not None:
             tracker.log(line)
         ray.train.report(summary.loss)  # what Ray shows of a run; checkpoints are our own

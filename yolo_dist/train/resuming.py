@@ -38,7 +38,7 @@ class Resuming:
         self.seconds = 0.0
         self._restore()
         self._began = self._kept_at = time.monotonic()
-        self._kept = self._position
+        self._kept = self._began_at = self._position
 
     def after_step(self) -> None:
         """Called after every optimizer step within an epoch.
@@ -66,6 +66,12 @@ class Resuming:
     def elapsed(self) -> float:
         """Seconds that training took up to now, in all processes that had a part in it."""
         return self.seconds + time.monotonic() - self._began
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the last epoch ends at the pace of this process; earlier ones may have slept or been slower."""
+        steps_left = self.trainer.config.epochs * self.trainer.loader.steps - self._position
+        return (time.monotonic() - self._began) / (self._position - self._began_at) * steps_left
 
     @property
     def _position(self) -> int:

@@ -6,7 +6,7 @@ checkpoint.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,14 +35,29 @@ class SharedStages:
     folder: UPath
 
     @contextmanager
-    def doing(self, stage: str, key: str, run: UPath) -> Iterator[UPath]:
-        """A stage of one trial's run: it is there when the block begins, or the block does it, and all others wait."""
+    def doing(self, stage: str, key: str, run: UPath, is_whole: Callable[[], bool]) -> Iterator[UPath]:
+        """A stage of one trial's run: it is there when the block begins, or the block does it, and all others wait.
+
+        One that is kept but damaged is done again, once for all who need it.
+        """
         shared, target = self.folder / stage, run / "stages" / stage
         name = key[:KEY_DIGITS]
         kept, epochs = shared / name, shared / f"{name}.jsonl"
-        with hold_unless_done(shared / LEASES / name, (kept / STAGE_FILE).exists) as lease:
+
+        damaged = None
+
+        def taken() -> bool:
+            nonlocal damaged
+            if not (kept / STAGE_FILE).exists() or (record := (kept / STAGE_FILE).read_bytes()) == damaged:
+                return False
+            copy_folder(kept, target, STAGE_FILE)
+            if is_whole():
+                return True
+            damaged = record  # not to be copied again at every look while somebody does it anew
+            return False
+
+        with hold_unless_done(shared / LEASES / name, taken) as lease:
             if lease is None:
-                copy_folder(kept, target, STAGE_FILE)
                 others = [line for line in read_metrics(run / METRICS_FILE) if line["stage"] != stage]
                 _write(run / METRICS_FILE, [*others, *read_metrics(epochs)])
             yield shared

@@ -6,7 +6,7 @@ Ray Train refuses to train in the same process.
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -37,9 +37,9 @@ class _ToldStages:
     begun: "SimpleQueue[Any]"
 
     @contextmanager
-    def doing(self, stage: str, key: str, run: UPath) -> Iterator[UPath]:
+    def doing(self, stage: str, key: str, run: UPath, is_whole: Callable[[], bool]) -> Iterator[UPath]:
         self.begun.put(stage)
-        with self.stages.doing(stage, key, run) as unfinished:
+        with self.stages.doing(stage, key, run, is_whole) as unfinished:
             yield unfinished
 
 
