@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from object_store_server import ObjectStore
 from upath import UPath
@@ -77,6 +78,15 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(folder: UPath) 
     publish(folder / "lease-1.json", Holder(process_started=1.0).model_dump_json())
     with hold(folder, print) as mine:
         mine.require()
+
+
+def test_a_clock_that_is_set_makes_nobody_dead(folder: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux knows when processes began by the time since its own start, which it derives from the clock."""
+    before = psutil.boot_time()
+    with hold(folder, print):
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: before + 3600)
+        with pytest.raises(RunHeld), hold(folder, print):
+            pass
 
 
 def test_a_silent_holder_elsewhere_is_taken_over_after_some_time(folder: UPath) -> None:

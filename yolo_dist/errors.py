@@ -28,6 +28,7 @@ YoloDistError              the work failed: exit 1
 │   ├── NonFiniteLoss          step, terms, what to change
 │   ├── OutOfMemory            worker, and a smaller batch size
 │   └── Interrupted            by which signal, and that the same command goes on: exit 128 + its number
+├── MachineFailed          worker, node or full disk; the same command goes on
 └── ProofError             masked and compact network disagree; nothing was written
 """
 
@@ -181,6 +182,10 @@ class Interrupted(TrainError):
 
 class OutOfMemory(TrainError):
     """A worker has too little memory; names what needs less of it."""
+
+
+class MachineFailed(YoloDistError):
+    """What the work ran on failed, and not the work: a worker was lost too often, or a disk is full."""
 
 
 class ProofError(YoloDistError):

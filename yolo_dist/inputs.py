@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from yolo_dist.bundle import QUANTIZATION_FILE, read_record
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.pruning.candidates import candidate_sets
 from yolo_dist.compress.pruning.layerwise import problem_of_shares
@@ -71,13 +70,8 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
 
 def _quantization_problems(recipe: Recipe) -> Iterator[str]:
     """Stages that do not go with what the recipe's model is."""
-    if recipe.model.bundle is None:
-        state: State = "float"
-    else:
-        try:
-            state = "quantised" if QUANTIZATION_FILE in read_record(recipe.model.bundle)[0].sha256 else "float"
-        except InputError:
-            return  # told already
+    quantized = recipe.model.is_quantized()
+    state: State | None = None if quantized is None else "quantised" if quantized else "float"
     stages = [stage.model_dump(by_alias=True) for stage in recipe.stages]
     for number, name, problem in quantization_problems(stages, state):
         yield f"stages.{number}: {problem} ({name})"

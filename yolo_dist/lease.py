@@ -43,9 +43,10 @@ def _submitted_as() -> str | None:
 
 
 def _started(process: int) -> float | None:
-    """When a process of this machine began; None where it is no more."""
+    """Seconds from this machine's start to that of a process, which no clock that is set changes; None where it is no
+    more."""
     with suppress(psutil.Error):
-        return psutil.Process(process).create_time()
+        return round(psutil.Process(process).create_time() - psutil.boot_time(), 2)
     return None
 
 

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from yolo_dist.bundle import CFG_FILE, Bundle, numbered_classes, open_bundle, open_darknet, read_record, require_classes
+from yolo_dist.bundle import (
+    CFG_FILE,
+    QUANTIZATION_FILE,
+    Bundle,
+    numbered_classes,
+    open_bundle,
+    open_darknet,
+    read_record,
+    require_classes,
+)
 from yolo_dist.config import Config
 from yolo_dist.console import say
 from yolo_dist.darknet.cfg import Cfg, Yolo, read_cfg
@@ -16,6 +25,7 @@ from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.data.anchors import kmeans_anchors, training_sizes
 from yolo_dist.data.card import Card
 from yolo_dist.data.mixture import Images
+from yolo_dist.errors import InputError
 from yolo_dist.storage import location, sha256
 from yolo_dist.warm_start import is_bundle, warm_start
 
@@ -73,6 +83,15 @@ class ModelSource(Config):
         if self.width != 1 and self.zoo is None:
             raise ValueError("width scales networks of the zoo only; a cfg or bundle has the width it has")
         return self
+
+    def is_quantized(self) -> bool | None:
+        """Whether it is a quantised network; None for a bundle that cannot be read."""
+        if self.bundle is None:
+            return False
+        try:
+            return QUANTIZATION_FILE in read_record(self.bundle)[0].sha256
+        except InputError:
+            return None
 
     def fingerprints(self) -> dict[str, str]:
         """Hashes of the files it names."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from yolo_dist.errors import YoloDistError
+from yolo_dist.errors import MachineFailed
 from yolo_dist.ray_cluster import join_cluster
 
 ENDS_WITHIN = 30.0
@@ -31,7 +31,7 @@ def run_tasks(
 
     Raises:
         ConfigError: this machine has fewer cores.
-        YoloDistError: a worker was lost.
+        MachineFailed: a worker was lost.
         Exception: what a call raised.
     """
     join_cluster({"CPU": 1}, workers, option)
@@ -64,6 +64,6 @@ def _result(task: Any) -> Any:
         raise error.cause from None
     except RayError as error:
         reason = str(error).partition("\n")[0]
-        raise YoloDistError(
+        raise MachineFailed(
             f"a worker was lost: {type(error).__name__}: {reason}; give it more memory, or have fewer at a time"
         ) from None

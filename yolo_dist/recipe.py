@@ -138,6 +138,14 @@ class Recipe(Config):
         position = ids.index(stage.id)
         return ids[position - 1] if position else None
 
+    def chain_of(self, stage: Stage) -> Iterator[Stage]:
+        """The stage, the one that it starts from, and so on back to the recipe's model."""
+        by_id = {other.id: other for other in self.stages}
+        origin: str | None = stage.id
+        while origin is not None:
+            yield by_id[origin]
+            origin = self.start_of(by_id[origin])
+
     def teacher_stage_of(self, stage: Stage) -> str | None:
         """Id of the earlier stage that teaches `stage`; None where it has no teacher, or one from elsewhere."""
         teacher = teacher_named_by(stage)

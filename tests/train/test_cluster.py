@@ -15,7 +15,15 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from upath import UPath
 
 from yolo_dist.config import validate
-from yolo_dist.errors import ConfigError, NonFiniteLoss, OutOfMemory, ShardCorrupt, TrainError, YoloDistError
+from yolo_dist.errors import (
+    ConfigError,
+    MachineFailed,
+    NonFiniteLoss,
+    OutOfMemory,
+    ShardCorrupt,
+    TrainError,
+    YoloDistError,
+)
 from yolo_dist.train.cluster import ClusterConfig, connect, run_on_workers
 from yolo_dist.train.workers import Workers
 
@@ -32,6 +40,7 @@ def wrapped(error: Exception) -> Exception:
     return outer
 
 
+LOST_NODE = WorkerHealthCheckFailedError("not healthy", ray.exceptions.ActorDiedError())
 OURS = NonFiniteLoss("the loss is not finite at epoch 2, step 1")
 AGAIN = "; the same command goes on from the last checkpoint"
 
@@ -63,8 +72,13 @@ AGAIN = "; the same command goes on from the last checkpoint"
         ),
         pytest.param(
             ray.train.ControllerError(OSError("connection reset")),
-            TrainError(f"a worker failed: OSError: connection reset{AGAIN}"),
+            MachineFailed(f"a worker failed: OSError: connection reset{AGAIN}"),
             id="Ray's own controller",
+        ),
+        pytest.param(
+            ray.train.WorkerGroupError("traceback", {0: RuntimeError("connection closed"), 1: LOST_NODE}),
+            MachineFailed(f"a worker failed: RuntimeError: connection closed{AGAIN}"),
+            id="a node that is gone, which another worker noticed first",
         ),
     ],
 )
@@ -127,7 +141,7 @@ def test_a_full_disk_is_one_line_and_not_tried_again(
 
     if by_ray:
         monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fail)
-    with pytest.raises(TrainError) as caught:
+    with pytest.raises(MachineFailed) as caught:
         run_on_workers(fail, None, HERE, UPath(tmp_path / "run" / "checkpoints"), "full")
     place = named.format(run=tmp_path / "run")
     assert str(caught.value) == f"{place}: the disk or a quota is full; make room, then{AGAIN[1:]}"
@@ -139,7 +153,7 @@ def test_the_full_disk_of_a_run_in_an_object_store_is_that_of_temporary_files(tm
         raise OSError(errno.ENOSPC, NO_ROOM)
 
     # Ray notes nothing about workers in this process
-    with pytest.raises(TrainError, match=f"^{tempfile.gettempdir()}: the disk or a quota is full"):
+    with pytest.raises(MachineFailed, match=f"^{tempfile.gettempdir()}: the disk or a quota is full"):
         run_on_workers(fail, None, HERE, UPath("memory://bucket/run/checkpoints"), "full")
 
 

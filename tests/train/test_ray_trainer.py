@@ -23,7 +23,7 @@ from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.weights import weights_bytes
 from yolo_dist.data.shards import ShardSet, open_split
-from yolo_dist.errors import NonFiniteLoss, OutOfMemory, TrainError
+from yolo_dist.errors import MachineFailed, NonFiniteLoss, OutOfMemory
 from yolo_dist.evaluate.evaluator import EvaluationConfig
 from yolo_dist.train import ray_trainer
 from yolo_dist.train.cluster import ClusterConfig, run_on_workers
@@ -180,7 +180,7 @@ def test_a_disk_that_is_full_when_a_stage_writes_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(f"yolo_dist.{write}", full)
-    with pytest.raises(TrainError, match=f"^{place.folder}: the disk or a quota is full; make room, then the same"):
+    with pytest.raises(MachineFailed, match=f"^{place.folder}: the disk or a quota is full; make room, then the same"):
         place.train("out", workers=0, epochs=1, batch_size="auto")
 
 

@@ -12,6 +12,7 @@ import yaml
 from ray import cloudpickle
 from searches import prepare, record, space
 
+from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError, NonFiniteLoss, StorageError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.ray_tasks import run_tasks
@@ -76,8 +77,11 @@ def test_a_search_runs_every_trial_and_records_the_one_that_fails(
 
 
 def test_a_search_goes_on_without_doing_again_what_is_over(folder: Path, ray_session: None) -> None:
+    with (folder / "recipe.yaml").open("a") as recipe:
+        recipe.write("evaluation: {score_threshold: 0.00001}\n")  # in JSON 1e-05, which is no number in YAML
     search(space(folder, space=PERCENTS, trials=2), run=quick)
     root = folder / "searches" / "tiny-search"
+    assert read_yaml(root / "recipe.yaml") == read_yaml(folder / "recipe.yaml")
     interrupted = {"pruned.percent": 0.4}  # what a driver that was killed left running
     TrialRecord(id=trial_id(interrupted), values=interrupted, state="running", began=1.0).save(location(root))
     results = search(space(folder, space=PERCENTS, trials=4), resume=True, run=quick)
@@ -263,6 +267,15 @@ def test_what_is_exported_is_what_was_searched_whatever_the_file_says_since(begu
     target = export_trial(space(begun), "knee")
     assert target.name == "small"
     assert read_recipe(str(target / "recipe.yaml")).stages[-1].epochs == 7  # type: ignore[union-attr]
+
+
+def test_what_lies_where_a_trial_is_exported_to_is_left_alone(begun: Path) -> None:
+    record("small", 0.6, 200).save(location(begun / "searches" / "tiny-search"))
+    (begun / "mine").mkdir()
+    (begun / "mine" / "recipe.yaml").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds another recipe\.yaml; give an empty folder"):
+        export_trial(space(begun), "small", begun / "mine")
+    assert (begun / "mine" / "recipe.yaml").read_text() == "mine"
 
 
 def test_nothing_is_exported_where_nothing_was_searched(folder: Path) -> None:

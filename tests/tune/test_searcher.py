@@ -52,6 +52,27 @@ def test_no_point_of_a_small_space_is_proposed_twice_and_it_ends(tmp_path: Path,
 
 
 @pytest.mark.parametrize("searcher", ["random", "tpe", "nsga2"])
+def test_a_searcher_that_knows_where_the_best_is_still_goes_through_a_small_space(
+    tmp_path: Path, searcher: str
+) -> None:
+    choices = {"pruned.percent": {"grid": [n / 10 for n in range(6)]}, "base.epochs": {"integer": [1, 3]}}
+    small = space(tmp_path, space=choices, searcher=searcher, trials=18)
+
+    def outcome(values: Values) -> dict[str, Any]:
+        return {"losses": [-values["pruned.percent"], values["base.epochs"]], "excess": []}
+
+    tried = searched(small, outcome, 18)
+    assert sorted(map(trial_id, tried)) == sorted(map(trial_id, small.grid()))
+
+
+def test_the_beginning_of_a_grid_that_nobody_could_go_through(tmp_path: Path) -> None:
+    vast = space(tmp_path, space={"pruned.percents": {"grid": [0, 0.3, 0.6, 0.9], "length": 100}}, trials=5)
+    proposals = Proposals(vast, [], [])
+    seen = [values["pruned.percents"][-2:] for _ in range(5) if (values := proposed(proposals)) is not None]
+    assert seen == [[0, 0], [0, 0.3], [0, 0.6], [0, 0.9], [0.3, 0]]
+
+
+@pytest.mark.parametrize("searcher", ["random", "tpe", "nsga2"])
 def test_the_same_seed_proposes_the_same(tmp_path: Path, searcher: str) -> None:
     def loss(values: Values) -> dict[str, Any]:
         return {"losses": [values["pruned.percent"], 1 - values["pruned.percent"]], "excess": []}

@@ -115,6 +115,14 @@ def test_a_kept_stage_that_was_damaged_is_done_again_once_and_kept(
     assert [result.map for result in third] == [result.map for result in first]
 
 
+def test_what_was_kept_in_part_is_replaced(folder: Path) -> None:
+    run(recipe(folder, "name=one"), stages=shared(folder))
+    (record,) = (folder / "shared" / "base").glob("*/stage.json")
+    record.unlink()
+    assert redone(run(recipe(folder, "name=two"), stages=shared(folder))) == ["base"]
+    assert record.exists()
+
+
 def test_a_stage_that_fails_leaves_nothing_and_the_next_trial_does_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,8 @@ def test_what_is_drawn_becomes_a_value(values: dict[str, Any], drawn: list[Any],
         ({"uniform": [0, float("inf")]}, "uniform needs a finite low end below its high end, not [0, inf]"),
         ({"loguniform": [0, 1]}, "loguniform needs a low end above 0, not 0"),
         ({"integer": [8, 2]}, "integer needs a finite low end below its high end, not [8, 2]"),
+        ({"grid": [0.1, 0.2, 0.1]}, "grid names 0.1 twice"),
+        ({"choice": [None, None]}, "choice names None twice"),
         ({"choice": []}, "choice: Tuple should have at least 1 item after validation, not 0 (got [])"),
         ({}, "give one of uniform, loguniform, integer, choice, grid, not none"),
         ({"grid": [1], "choice": [2]}, "give one of uniform, loguniform, integer, choice, grid, not choice and grid"),
@@ -151,7 +153,7 @@ def quantised(values: dict[str, Any]) -> None:
         pytest.param(lambda values: values.update(objectives={"map5": "maximise"}), "objectives.map5", id="objective"),
         pytest.param(lambda values: values.update(objectives={}), "objectives", id="no objective"),
         pytest.param(lambda values: values.update(stage="tund"), "stage: the recipe has no stage tund", id="stage"),
-        pytest.param(quantised, "objectives.latency_ms: stage tuned simulates", id="what the stage does not report"),
+        pytest.param(quantised, "latency_ms: stage tuned simulates", id="what the stage does not report"),
         pytest.param(without_evaluations, "stopping: stage tuned is evaluated only at its end", id="no evaluation"),
         pytest.param(lambda values: values.update(stopping={"grace": 9}), "stopping.grace: 9 is more than", id="grace"),
         pytest.param(lambda values: values.update(searcher="tpe"), "trials: a number is needed", id="no end"),
@@ -196,6 +198,11 @@ LAYERWISE = ["pruned.method=layerwise"]
             id="a part of another path",
         ),
         pytest.param(
+            {"space": {"pruned.percent": {"grid": [0.1]}, "base.epochs": {"grid": [1]}}, "stage": "base"},
+            ["space.pruned.percent: is of a stage after base, which trials leave out; search another stage"],
+            id="a stage that trials leave out",
+        ),
+        pytest.param(
             {"space": {"cluster.workers": {"choice": [0, 99]}}},
             ["space.cluster.workers: decides nothing that is measured; set it for all trials, in overrides"],
             id="what no result depends on",
@@ -203,7 +210,7 @@ LAYERWISE = ["pruned.method=layerwise"]
         pytest.param(
             {"space": {"tuned.quantization": {"choice": [None, {}]}}, "objectives": {"latency_ms": "minimise"}},
             [
-                "space.tuned.quantization: objectives.latency_ms: stage tuned simulates a quantised network and "
+                "space.tuned.quantization: latency_ms: stage tuned simulates a quantised network and "
                 "reports no latency; add an export stage, and name it with stage:"
             ],
             id="what one of the choices does not report",

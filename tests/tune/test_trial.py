@@ -1,5 +1,7 @@
 """One trial: what is known of it, however it ends, and of Tune's process around it."""
 
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -8,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import NodeDiedError
 from searches import prepare, space
 from wandb_log import configurations, records
 
 from yolo_dist.config import read_yaml
-from yolo_dist.errors import Interrupted, NonFiniteLoss, RunHeld, StorageError, YoloDistError
+from yolo_dist.errors import Interrupted, MachineFailed, NonFiniteLoss, RunHeld, StorageError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
@@ -106,10 +109,17 @@ def test_an_objective_that_a_stage_leaves_out_fails_the_trial(folder: Path) -> N
 
 @pytest.mark.parametrize(
     "error",
-    [Interrupted(15, "here"), StorageError("s3://runs: away"), RunHeld("is held")],
+    [
+        Interrupted(15, "here"),
+        StorageError("s3://runs: away"),
+        RunHeld("is held"),
+        MachineFailed("a worker failed; the same command goes on"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        NodeDiedError("gone"),
+    ],
     ids=lambda e: type(e).__name__,
 )
-def test_a_trial_that_did_not_fail_by_itself_is_not_over(folder: Path, error: YoloDistError) -> None:
+def test_a_trial_that_did_not_fail_by_itself_is_not_over(folder: Path, error: Exception) -> None:
     with pytest.raises(type(error)):
         run_trial(plan(folder, failing(error)), VALUES)
     (record,) = read_records(location(folder / "search"))

@@ -64,6 +64,10 @@ def prune(
     round_to: Annotated[
         int | None, typer.Option("--round-to", help="Round channels up to a multiple.", show_default=False)
     ] = None,
+    layer_keep: Annotated[
+        float | None,
+        typer.Option("--layer-keep", help="Least share of a layer's channels that slim leaves.", show_default=False),
+    ] = None,
     target_parameters: Annotated[
         float | None,
         typer.Option("--target-parameters", help="Parameters that may stay; up to 1 a share.", show_default=False),
@@ -82,6 +86,10 @@ def prune(
     ] = None,
     reestimate: Annotated[int, typer.Option("--reestimate-images", help="Training images for statistics.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Mend what cut channels and blocks still emitted.")] = True,
+    calibration: Annotated[
+        int | None,
+        typer.Option("--calibration-images", help="Training images for importance taylor.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of eagle-eye's shapes and random importance.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Cut although the network is not sparse enough.")] = False,
     predict_images: Annotated[
@@ -118,6 +126,7 @@ def prune(
         "scope": scope,
         "shortcuts": shortcuts,
         "round_to": round_to,
+        "layer_keep": layer_keep,
         "target_parameters": target_parameters,
         "target_macs": target_macs,
         "target_latency_ms": target_latency,
@@ -125,6 +134,7 @@ def prune(
         "candidates": candidates,
         "seed": seed,
         "reestimate_images": reestimate,
+        "calibration_images": calibration,
         "compensate": compensate,
         "force": force,
     }

@@ -20,7 +20,7 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.console import say
-from yolo_dist.errors import Interrupted, OutOfMemory, TrainError, YoloDistError
+from yolo_dist.errors import Interrupted, MachineFailed, OutOfMemory, TrainError, YoloDistError
 from yolo_dist.freed_memory import keep_freed_memory
 from yolo_dist.object_store import is_remote
 from yolo_dist.ray_cluster import join_cluster
@@ -98,7 +98,8 @@ def run_on_workers(
         less_memory: what to change so that a job needs less of it; asked once there was not enough.
 
     Raises:
-        YoloDistError: what a worker raised; `TrainError` where it was none of ours, and came too often, or a full disk.
+        YoloDistError: what a worker raised; `TrainError` where it was none of ours, and came too often.
+        MachineFailed: a disk is full, or workers were lost too often.
         OutOfMemory: a worker or its machine had too little; another try would be the same.
         Interrupted: a signal came while it ended by itself.
     """
@@ -117,7 +118,8 @@ def run_on_workers(
                     raise own from error  # it would come again
                 failed = _described(error)
                 if failures > cluster.max_failures or stop.signal:
-                    raise TrainError(f"{failed}; the same command goes on from the last checkpoint") from error
+                    kind = MachineFailed if _lost(error) else TrainError
+                    raise kind(f"{failed}; the same command goes on from the last checkpoint") from error
                 say(f"{failed}; going on from the last checkpoint ({failures} of {cluster.max_failures} times)")
     if stop.signal:
         raise Interrupted(stop.signal, "when training was over")
@@ -206,13 +208,20 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             seen = getattr(seen, "cause", None) or getattr(seen, "health_check_failure", None) or seen.__cause__
 
 
+def _lost(error: BaseException) -> bool:
+    """Whether Ray says that a worker or its node is gone, and not what it raised."""
+    causes = [error, *_causes(error)]
+    own = (ray.train.ControllerError, ray.exceptions.RayError)
+    return any(isinstance(cause, own) and not isinstance(cause, ray.exceptions.RayTaskError) for cause in causes)
+
+
 def _own_error(error: BaseException, checkpoints: UPath, less_memory: Callable[[], str]) -> YoloDistError | None:
     """Our own error out of what Ray wrapped around it, or one that says what ran out; None for all others."""
     for cause in _causes(error):
         if isinstance(cause, YoloDistError):
             return cause
         if is_full_disk(cause):
-            return TrainError(
+            return MachineFailed(
                 f"{_written_to(cause, checkpoints)}: the disk or a quota is full; make room, then the same command "
                 "goes on from the last checkpoint"
             )

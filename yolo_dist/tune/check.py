@@ -40,7 +40,7 @@ def check_space(space: Space, source: str, others: Callable[[Recipe], Iterable[s
     if mistakes and _mistakes(space, values, first):
         raise ConfigError(source, [f"recipe: {space.recipe}: {mistake}" for mistake in mistakes])
     recipe = recipe_of(space, values, first if mistakes else {})
-    problems = [*_problems_of_paths(space), *problems, *_problems_of_values(space, values, first, recipe)]
+    problems = [*_problems_of_paths(space, recipe), *problems, *_problems_of_values(space, values, first, recipe)]
     known_stage = space.stage in (None, *(stage.id for stage in recipe.stages))
     recipe = up_to_stage(recipe, space.stage) if known_stage else recipe
     problems += others(recipe)
@@ -49,12 +49,16 @@ def check_space(space: Space, source: str, others: Callable[[Recipe], Iterable[s
     return recipe
 
 
-def _problems_of_paths(space: Space) -> Iterator[str]:
+def _problems_of_paths(space: Space, recipe: Recipe) -> Iterator[str]:
     """Paths that would have no effect, or undo that of another."""
     overridden = [item.partition("=")[0] for item in space.overrides]
+    ids = [stage.id for stage in recipe.stages]
+    left_out = ids[ids.index(space.stage) + 1 :] if space.stage in ids else []
     for path in space.space:
         if path.split(".")[0] in WITHOUT_EFFECT:
             yield f"space.{path}: decides nothing that is measured; set it for all trials, in overrides"
+        if path.split(".")[0] in left_out:
+            yield f"space.{path}: is of a stage after {space.stage}, which trials leave out; search another stage"
         yield from (
             f"space.{path}: is searched and overridden{_by(other, path)}; leave one out"
             for other in overridden

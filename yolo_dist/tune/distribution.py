@@ -38,6 +38,10 @@ class Distribution(Config):
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give one of {', '.join(kinds)}, not {' and '.join(given) or 'none'}")
+        chosen = self.choice or self.grid or ()
+        for place, value in enumerate(chosen):
+            if value in chosen[:place]:
+                raise ValueError(f"{given[0]} names {value} twice")
         if (bounds := self.uniform or self.loguniform or self.integer) is not None:
             low, high = bounds
             if not (math.isfinite(low) and math.isfinite(high) and low < high):

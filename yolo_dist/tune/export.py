@@ -25,7 +25,7 @@ def export_trial(space: Space, trial: str, destination: Url | None = None) -> UP
         The folder.
 
     Raises:
-        ConfigError: there is no such search or trial, or it is not finished.
+        ConfigError: there is no such search or trial, it is not finished, or the folder holds something else.
     """
     search = location(space.storage) / space.name
     if not (search / SPACE_FILE).exists():
@@ -33,6 +33,8 @@ def export_trial(space: Space, trial: str, destination: Url | None = None) -> UP
     space = searched_space(search)
     record = _finished(space, search, trial)
     target = search / "exported" / record.id if destination is None else location(destination)
+    if (target / RECIPE_FILE).exists() and not (target / MODEL_FOLDER / STAGE_FILE).exists():
+        raise ConfigError(str(target), [f"holds another {RECIPE_FILE}; give an empty folder"])
     with local_copy(search / RECIPE_FILE) as file:
         recipe = recipe_of(space, read_yaml(file), record.values)
     name = f"{recipe.name}-{record.id}"

@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, FiniteFloat, model_validator
 
 from yolo_dist.config import Config
-from yolo_dist.recipe import QuantizeStage, Recipe, TrainStage
+from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage
 
 Measure = Literal["map50", "map", "parameters", "macs", "weight_bytes", "latency_ms"]
 Direction = Literal["maximise", "minimise"]
 MEASURES = get_args(Measure)
 ACCURACIES = ("map50", "map")
+COSTS = tuple(name for name in MEASURES if name not in ACCURACIES)
+SIZES = ("parameters", "macs")
+"""Costs that an exported or quantised network has in common with the float one."""
 
 
 def _towards_better(objectives: dict[Measure, Direction]) -> dict[Measure, Direction]:
@@ -33,8 +36,8 @@ Objectives = Annotated[dict[Measure, Direction], MinLen(1), AfterValidator(_towa
 class Limit(Config):
     """Between which numbers a measure of a trial that counts lies."""
 
-    least: float | None = None
-    most: float | None = None
+    least: FiniteFloat | None = None
+    most: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _some_limit(self) -> Self:
@@ -66,6 +69,15 @@ def feasible(measured: Mapping[str, float], limits: Mapping[Measure, Limit]) -> 
     return all(limit.excess(measured[name]) <= 0 for name, limit in limits.items())
 
 
+def costs_known_at(trained: TrainStage, recipe: Recipe) -> tuple[str, ...]:
+    """Costs that the recipe's last stage will report and the network that a training stage starts from has already."""
+    last = recipe.stages[-1]
+    chain = list(recipe.chain_of(last))
+    if trained not in chain or any(isinstance(stage, PruneStage) for stage in chain[: chain.index(trained)]):
+        return ()
+    return SIZES if isinstance(last, ExportStage) or _simulated(recipe, last) else COSTS
+
+
 def problems_of_measures(recipe: Recipe, stage: str | None, measures: Sequence[str]) -> list[str]:
     """Why a recipe does not tell all that a search asks of one of its stages, the last by default."""
     ids = [other.id for other in recipe.stages]
@@ -74,16 +86,18 @@ def problems_of_measures(recipe: Recipe, stage: str | None, measures: Sequence[s
     named = recipe.stages[-1] if stage is None else next(other for other in recipe.stages if other.id == stage)
     if "latency_ms" in measures and _simulated(recipe, named):
         return [
-            f"objectives.latency_ms: stage {named.id} simulates a quantised network and reports no latency; add an "
+            f"latency_ms: stage {named.id} simulates a quantised network and reports no latency; add an "
             "export stage, and name it with stage:"
         ]
     return []
 
 
-def _simulated(recipe: Recipe, stage: Any) -> bool:
+def _simulated(recipe: Recipe, stage: Stage) -> bool:
     """Whether a stage's network is a quantised one that is not exported."""
-    if isinstance(stage, QuantizeStage) or (isinstance(stage, TrainStage) and stage.quantization is not None):
-        return True
-    if not isinstance(stage, TrainStage) or (origin := recipe.start_of(stage)) is None:
+    if isinstance(stage, ExportStage):
         return False
-    return _simulated(recipe, next(other for other in recipe.stages if other.id == origin))
+    quantising = (
+        isinstance(other, QuantizeStage) or (isinstance(other, TrainStage) and other.quantization is not None)
+        for other in recipe.chain_of(stage)
+    )
+    return any(quantising) or bool(recipe.model.is_quantized())

@@ -35,7 +35,7 @@ class SearchResults(Config):
     trials: tuple[TrialRecord, ...]
     """In the order in which they ended."""
     front: tuple[str, ...]
-    """Finished trials within the limits that no other dominates, the most accurate first."""
+    """Finished trials within the limits that no other dominates, the best of the first objective first."""
     knee: str | None
     """The one that is suggested."""
     reference: dict[Measure, float]
@@ -44,7 +44,7 @@ class SearchResults(Config):
     """As a share of everything between 0 and the reference."""
     importance: dict[str, dict[str, float]]
     """For each objective, which share of it each path decides, by PED-ANOVA (Watanabe et al. 2023); empty for few
-    trials."""
+    trials, and for one that is the same in all of them."""
     stages_run: int
     stages_taken: int
     """Stages that a trial took from another."""
@@ -142,8 +142,11 @@ def _importance(records: Sequence[TrialRecord], space: Space) -> dict[str, dict[
 def _importance_for(number: int, records: Sequence[TrialRecord], space: Space) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
-    for record in records:
-        study.add_trial(_as_optuna(record, space, losses(record.measured, space.objectives)[number]))
+    values = [losses(record.measured, space.objectives)[number] for record in records]
+    if len(set(values)) == 1:
+        return {}  # nothing decides what never changes
+    for record, value in zip(records, values, strict=True):
+        study.add_trial(_as_optuna(record, space, value))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of fewer trials than it would like, as any search has
         shares = optuna.importance.get_param_importances(

@@ -1,6 +1,5 @@
 """A search from its beginning to its end, or on from where it stopped."""
 
-import json
 import logging
 import os
 import tempfile
@@ -8,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ray import tune
 from upath import UPath
 
@@ -68,7 +68,7 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
     values = read_yaml(space.recipe)
     with hold(folder, say):
         _require_this_search(space, values, folder, resume, source)
-        publish(folder / RECIPE_FILE, json.dumps(values, indent=2))
+        publish(folder / RECIPE_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         publish(folder / SPACE_FILE, space.to_yaml())
         identity = run_identity(folder, recipe.tracking)
         plan = TrialPlan(space, values, str(folder), identity, str(Path.cwd()), run, recipe)

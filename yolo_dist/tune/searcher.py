@@ -5,6 +5,7 @@ objectives of earlier trials cannot be told when a search goes on.
 """
 
 import math
+import random
 import warnings
 from collections import deque
 from collections.abc import Sequence
@@ -74,7 +75,18 @@ class Proposals(Searcher):
                 self.proposed.add(trial_id(values))
                 return trial, values
             self.study.tell(trial, {})
-        return None
+        return self._left_over()
+
+    def _left_over(self) -> tuple[optuna.Trial, Values] | None:
+        """A point that nobody proposed yet: one who has learnt where the best are asks for the same ones again."""
+        points = self.space.grid_size
+        if points is None or len(self.proposed) >= points:
+            return None
+        start = random.Random(self.space.seed + len(self.proposed)).randrange(points)
+        candidates = (self.space.point((start + offset) % points) for offset in range(points))
+        values = next(values for values in candidates if trial_id(values) not in self.proposed)
+        self.proposed.add(trial_id(values))
+        return self.study.ask(values), values
 
 
 class _Study:
@@ -83,7 +95,7 @@ class _Study:
     def __init__(self, space: Space, known: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
-        self._grid = iter(list(space.grid())) if space.searcher == "grid" else None  # Tune pickles it
+        self._next_point = 0
         self._places = {
             place: distribution.for_optuna()
             for path, distribution in space.space.items()
@@ -96,8 +108,10 @@ class _Study:
 
     def ask(self, values: Values | None = None) -> Any:
         """A trial of given values, or of those that come next; None at the end of a grid."""
-        if values is None and self._grid is not None and (values := next(self._grid, None)) is None:
-            return None
+        if values is None and self.space.searcher == "grid":
+            if self._next_point == self.space.grid_size:
+                return None
+            values, self._next_point = self.space.point(self._next_point), self._next_point + 1
         if values is not None:
             self._study.enqueue_trial(self._drawn_for(values))
         trial = self._study.ask(self._places)

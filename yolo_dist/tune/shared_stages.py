@@ -6,16 +6,18 @@ checkpoint.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from upath import UPath
 
 from yolo_dist.lease import hold_unless_done
+from yolo_dist.object_store import persistently
 from yolo_dist.pipeline import STAGE_FILE
-from yolo_dist.storage import copy_folder, publish
+from yolo_dist.storage import copy_folder, publish, remove
 from yolo_dist.train.tracking import read_metrics
 
 KEY_DIGITS = 16
@@ -48,12 +50,14 @@ class SharedStages:
 
         def taken() -> bool:
             nonlocal damaged
-            if not (kept / STAGE_FILE).exists() or (record := (kept / STAGE_FILE).read_bytes()) == damaged:
-                return False
-            copy_folder(kept, target, STAGE_FILE)
-            if is_whole():
-                return True
-            damaged = record  # not to be copied again at every look while somebody does it anew
+            with suppress(FileNotFoundError, shutil.Error):  # it is not there, or goes because it is done anew
+                record = persistently(kept, (kept / STAGE_FILE).read_bytes)
+                if record == damaged:
+                    return False
+                copy_folder(kept, target, STAGE_FILE)
+                if is_whole():
+                    return True
+                damaged = record  # not to be copied again at every look
             return False
 
         with hold_unless_done(shared / LEASES / name, taken) as lease:
@@ -64,6 +68,7 @@ class SharedStages:
             # who was away too long has done the stage for this trial alone: another one is doing it for all
             if lease is not None and not lease.lost:
                 _write(epochs, [line for line in read_metrics(run / METRICS_FILE) if line["stage"] == stage])
+                remove(kept)  # what is damaged, or was copied in part
                 copy_folder(target, kept, STAGE_FILE)
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -87,11 +86,18 @@ class Space(Config):
 
     def grid(self) -> Iterator[Values]:
         """All points, the last path fastest: neighbours share the earlier stages of a space written in their order."""
-        axes = [
-            [distribution.value_of(drawn) for drawn in product(_raw(distribution), repeat=distribution.length or 1)]
-            for distribution in self.space.values()
-        ]
-        return (dict(zip(self.space, values, strict=True)) for values in product(*axes))
+        return map(self.point, range(self.grid_size or 0))
+
+    def point(self, number: int) -> Values:
+        """One point of the grid, by its place in it."""
+        values: Values = {}
+        for path, distribution in reversed(self.space.items()):
+            options, drawn = _raw(distribution), list[Any]()
+            for _ in range(distribution.length or 1):
+                number, place = divmod(number, len(options))
+                drawn.insert(0, options[place])
+            values[path] = distribution.value_of(drawn)
+        return {path: values[path] for path in self.space}
 
     def to_yaml(self) -> str:
         """The space as resolved, ready to be searched again."""

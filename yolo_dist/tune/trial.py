@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from yolo_dist.errors import Interrupted, RunHeld, StorageError, TrainError, YoloDistError
+from ray.exceptions import RayError, RayTaskError
+
+from yolo_dist.errors import Interrupted, MachineFailed, RunHeld, StorageError, TrainError, YoloDistError
 from yolo_dist.pipeline import StageResult, Stages, run
 from yolo_dist.recipe import Recipe
+from yolo_dist.shortage import is_full_disk
 from yolo_dist.storage import location
 from yolo_dist.tune.objective import MEASURES
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record
@@ -15,8 +18,9 @@ from yolo_dist.tune.shared_stages import SharedStages
 from yolo_dist.tune.space import Space, Values, recipe_of, trial_id, up_to_stage
 from yolo_dist.tune.trial_tracking import track_trial
 
-PASSING = (StorageError, RunHeld)
-"""What says nothing of a trial: a store that is away for a while, and a process that is not known to be dead yet."""
+PASSING = (StorageError, RunHeld, MachineFailed)
+"""What says nothing of a trial: a store that is away for a while, a process that is not known to be dead yet, and a
+machine that was lost or has a full disk."""
 
 Run = Callable[[Recipe, Stages | None], list[StageResult]]
 
@@ -61,7 +65,7 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
 
     Raises:
         Interrupted: it was asked to end, and is not over.
-        StorageError, RunHeld: it may be tried again, and is not over.
+        Exception: of what `is_passing` says that it may be tried again; the trial is not over.
     """
     search, name = location(plan.folder), trial_id(values)
     before = read_record(search, name)
@@ -73,12 +77,11 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
         results = plan.run(plan.recipe_of(values), SharedStages(search / "shared") if plan.space.share_stages else None)
         outcome: dict[str, Any] = {"state": "finished", "stages": [asdict(result) for result in results]}
         outcome["measured"] = _measured(results, plan.space)
-    except (Interrupted, *PASSING):
-        raise
-    except YoloDistError as error:
-        outcome = {"state": "failed", "reason": " ".join(str(error).split())}
     except Exception as error:  # whatever a trial runs into, the others are worth more
-        outcome = {"state": "failed", "reason": f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"}
+        if isinstance(error, Interrupted) or is_passing(error):
+            raise
+        unexpected = "" if isinstance(error, YoloDistError) else f"unexpected {type(error).__name__}: "
+        outcome = {"state": "failed", "reason": unexpected + " ".join(str(error).split())}
     outcome = {"stages": finished_stages(search, name), "ended": time.time(), **outcome}
     if (told := read_record(search, name)) is not None and told.over:
         return told  # it was stopped, and failed because of that
@@ -86,6 +89,12 @@ def run_trial(plan: TrialPlan, values: Values) -> TrialRecord:
     track_trial(record, plan.space.name, plan.identity, plan.plain, search)
     record.save(search)
     return record
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error says nothing of the trial that it ended, which may be tried again."""
+    lost = isinstance(error, RayError) and not isinstance(error, RayTaskError)
+    return isinstance(error, PASSING) or lost or is_full_disk(error)
 
 
 def _measured(results: list[StageResult], space: Space) -> dict[str, float]:

@@ -20,7 +20,7 @@ from yolo_dist.pipeline import OwnStages, StageResult, Stages
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
 from yolo_dist.train.tracking import read_metrics
-from yolo_dist.tune.objective import ACCURACIES, losses, measures_of
+from yolo_dist.tune.objective import costs_known_at, losses, measures_of
 from yolo_dist.tune.record import TrialRecord, finished_stages
 from yolo_dist.tune.space import Space, Values, trial_id
 from yolo_dist.tune.trial import TrialPlan, run_trial
@@ -68,12 +68,12 @@ class TrialProcess(tune.Trainable):
         if self._next is not None:
             self._begin(self._next)
         while True:
+            if self._watched and self._happened.empty() and (news := self._news()) is not None:
+                self._told = news
+                return {**news, "done": False}
             try:
                 happened = self._happened.get(timeout=LOOKING_SECONDS if self._watched else None)
             except Empty:
-                if (news := self._news()) is not None:
-                    self._told = news
-                    return {**news, "done": False}
                 continue
             if isinstance(happened, BaseException):
                 raise happened
@@ -84,12 +84,13 @@ class TrialProcess(tune.Trainable):
 
     def _begin(self, values: Values) -> None:
         self._next, self._happened, self._told = None, SimpleQueue(), {"epoch": 0, "map": 0.0}
-        self._id, self._watched, self._start = trial_id(values), None, None
+        self._id, self._watched, self._start, self._known = trial_id(values), None, None, tuple[str, ...]()
         if (stopping := self.plan.space.stopping) is not None:
             with suppress(ConfigError):  # a recipe that is refused is the trial's own to tell of
                 recipe = self.plan.recipe_of(values)
                 if (stage := stopping.stage_of(recipe)) is not None:
                     self._watched, self._start = stage.id, recipe.start_of(stage)
+                    self._known = costs_known_at(stage, recipe)
         threading.Thread(target=self._do, args=(values,), name="trial", daemon=True).start()
 
     def _do(self, values: Values) -> None:
@@ -114,9 +115,10 @@ class TrialProcess(tune.Trainable):
         return None
 
     def _costs(self, search: UPath) -> dict[str, float]:
-        """Of the network that the watched stage trains, from the row of the stage that it starts from."""
+        """Of the network that the watched stage trains, from the row of the stage that it starts from; those that will
+        be the searched stage's too."""
         rows = [row for row in finished_stages(search, self._id) if row["id"] == self._start]
-        return {name: value for row in rows for name, value in measures_of(row).items() if name not in ACCURACIES}
+        return {name: value for row in rows for name, value in measures_of(row).items() if name in self._known}
 
 
 def outcome_of(record: TrialRecord, plan: TrialPlan) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _reason(trial: Trial) -> str:
     error: Any = None
     if trial.pickled_error_file is not None and (file := Path(trial.pickled_error_file)).exists():
         error = cloudpickle.loads(file.read_bytes())
-    if isinstance(known := getattr(error, "cause", error), PASSING):
+    if isinstance(known := getattr(error, "cause", error), (*PASSING, OSError)):
         return " ".join(str(known).split())
     text = str(error).strip().splitlines() if error is not None else []
     return f"its process or node was lost: {text[-1] if text else 'no more is known'}"

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 from drawn_gammas import plan_of, random_gammas
+from small_networks import conv, head, random_network
 
 from yolo_dist.compress.graph import ChannelGraph
+from yolo_dist.compress.pruning import PruneConfig
 from yolo_dist.compress.pruning.carry_out import planned_cfg
+from yolo_dist.compress.pruning.prune import choose_plan
+from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.errors import PruneError
@@ -52,6 +56,16 @@ def test_rounded_shapes_are_multiples() -> None:
     graph = ChannelGraph.from_cfg(zoo_cfg("yolov3-tiny"))
     plan = plan_of(graph, random_gammas(graph), "eagle-eye", target_macs=0.5, round_to=8, **REESTIMATED)
     assert {len(kept) % 8 for kept in plan.keep.values()} == {0}
+
+
+def test_operations_are_those_of_the_images_that_the_network_will_see() -> None:
+    network = random_network(conv(24, 3), conv(32, 3), conv(16), *head())
+    config = PruneConfig(
+        method="eagle-eye", target_macs=0.5 * count_macs(network.cfg, (32, 32)), candidates=1, **REESTIMATED
+    )
+    larger = Network(network.cfg.with_size((320, 320)))
+    larger.load_state_dict(network.state_dict())
+    assert choose_plan(larger, config, (32, 32)) == choose_plan(network, config, (32, 32))
 
 
 def test_a_budget_is_asked_for_and_must_be_possible() -> None:

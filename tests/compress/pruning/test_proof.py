@@ -226,6 +226,17 @@ def test_reestimation_without_images_is_refused_rather_than_ruining_the_network(
     assert torch.equal(_mean(network, 0), before)
 
 
+def test_a_single_image_whose_maps_are_single_pixels_has_no_variance() -> None:
+    network = random_network(conv(4, 3, 2), conv(2), *head())
+    with pytest.raises(PruneError, match="one image has maps of one pixel, and so no variance"):
+        reestimate_batchnorm(network, [random_images(2, (2, 2)), random_images(1, (2, 2))])
+
+
+def test_nothing_is_proved_without_images(network: Network) -> None:
+    with pytest.raises(PruneError, match="give at least one"):
+        prune(network, FORCED, random_images()[:0], SIZE)
+
+
 @pytest.mark.parametrize("compensate", [True, False])
 def test_pruning_measures_statistics_anew_where_asked(network: Network, compensate: bool) -> None:
     images, batches = random_images(), [random_images(4, seed=8)]

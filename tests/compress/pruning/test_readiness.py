@@ -9,7 +9,7 @@ from small_networks import conv, head, random_images, random_network
 
 from yolo_dist.compress.pruning import PruneConfig, check_ready, prune
 from yolo_dist.compress.pruning.prune import planner
-from yolo_dist.compress.sparsity import batch_norm
+from yolo_dist.compress.sparsity import absolute_gammas, batch_norm, measure_sparsity
 from yolo_dist.darknet.cfg import Shortcut
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_parameters
@@ -97,6 +97,26 @@ def test_a_method_that_cuts_too_much_even_at_percent_0_promises_nothing() -> Non
             batch_norm(network, layer).weight.abs_().clamp_(min=1)
     with pytest.raises(NotSparseEnough, match="the network is not ready for method slim: train it sparser"):
         check(network, method="slim", percent=0.5)
+
+
+def test_one_that_may_lose_no_block_is_not_called_ready_to_lose_none() -> None:
+    block = (conv(12), conv(16, 3), Shortcut(from_layer=-3))
+    network = random_network(conv(16, 3), *block, *block, *block, *head())
+    with pytest.raises(NotSparseEnough, match="the network is not ready for method layer: train it sparser"):
+        check(network, method="layer", shortcuts=2)
+
+
+def test_blocks_of_different_widths_are_ready_by_the_gauge_of_their_training() -> None:
+    """A wide block has a large sum of γ, which says nothing of what it adds."""
+    wide, narrow = (conv(8), conv(64, 3), Shortcut(from_layer=-3)), (conv(8), conv(8, 3), Shortcut(from_layer=-3))
+    network = random_network(conv(64, 3), *wide, *wide, conv(8), *narrow, *narrow, *head())
+    fed = [2, 5, 9, 12]
+    with torch.no_grad():
+        for layer, gamma in zip(fed, (0.0199, 1.0, 1.0, 1.0), strict=True):
+            batch_norm(network, layer).weight.fill_(gamma)
+    gauge = measure_sparsity(absolute_gammas(network, fed), "layer")
+    assert gauge.prunable == 0.25
+    check(network, method="layer", percent=0.25)
 
 
 def test_a_ready_network_needs_no_force(network: Network) -> None:

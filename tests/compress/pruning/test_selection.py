@@ -68,6 +68,23 @@ def test_a_target_beyond_what_a_method_can_do_names_its_limit(network: Network) 
         selected(network, target_parameters=50)
 
 
+def test_advice_leaves_out_what_was_done(network: Network) -> None:
+    with pytest.raises(PruneError, match=r"with [\d,]+; try a smaller model$"):
+        selected(network, method="slim", scope="full", target_parameters=50)
+
+
+@pytest.mark.parametrize("target", [4_000, 5_000, 6_000])
+def test_of_methods_that_remove_blocks_too_no_milder_hundredth_meets_the_target(target: int) -> None:
+    """Here percent 0.75 leaves 6 243 parameters and 0.74 leaves 3 942, for another block is then the weakest."""
+    blocks = [(conv(width), conv(24, 3), Shortcut(from_layer=-3)) for width in (38, 18, 58, 57, 7)]
+    network = random_network(conv(24, 3), *[layer for block in blocks for layer in block], *head())
+    plan = selected(network, method="layer-channel", target_parameters=target)
+    assert sizes(network, plan)[0] <= target
+    milder = range(int(plan.percent * 100))
+    left = [sizes(network, selected(network, method="layer-channel", percent=n / 100))[0] for n in milder]
+    assert min(left) > target
+
+
 BLOCK = (conv(4), conv(16), Shortcut(from_layer=-3))
 
 

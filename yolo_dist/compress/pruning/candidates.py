@@ -17,7 +17,7 @@ def plain_candidates(graph: ChannelGraph, config: PruneConfig) -> list[int]:
     Raises:
         PruneError: there are none.
     """
-    return _some(plain_convolutions(graph, config.scope), config, "is free of shortcuts", "try shortcut or slim")
+    return _some(plain_convolutions(graph, config.scope), graph, config, "is free of shortcuts", "try shortcut or slim")
 
 
 def all_candidates(graph: ChannelGraph, config: PruneConfig) -> list[int]:
@@ -26,7 +26,18 @@ def all_candidates(graph: ChannelGraph, config: PruneConfig) -> list[int]:
     Raises:
         PruneError: there are none.
     """
-    return _some(prunable_convolutions(graph, config.scope), config, "may lose channels", "try --scope full")
+    return _some(prunable_convolutions(graph, config.scope), graph, config, "may lose channels", "")
+
+
+def free_sets(graph: ChannelGraph, config: PruneConfig) -> list[ChannelSet]:
+    """The sets of channels that may go.
+
+    Raises:
+        PruneError: there are none.
+    """
+    sets = candidate_sets(graph, config.scope)
+    _some([one.convolutions[0] for one in sets], graph, config, "creates channels that may go without others", "")
+    return sets
 
 
 def candidate_sets(graph: ChannelGraph, scope: Scope) -> list[ChannelSet]:
@@ -60,7 +71,15 @@ def require_different(values: ArrayLike, measured: str, what: str) -> None:
         )
 
 
-def _some(candidates: list[int], config: PruneConfig, what: str, instead: str) -> list[int]:
-    if not candidates:
-        raise PruneError(f"method {config.method}: no convolution {what} here; nothing can be cut; {instead}")
-    return candidates
+def _some(candidates: list[int], graph: ChannelGraph, config: PruneConfig, what: str, instead: str) -> list[int]:
+    if candidates:
+        return candidates
+    if not list(graph.convolutions()):
+        raise PruneError(
+            f"method {config.method}: no convolution here has batch normalisation, by whose γ channels are told apart; "
+            "train a network that has it"
+        )
+    advice = [instead] if instead else []
+    if config.scope == "classic" and not instead:
+        advice = ["try --scope full"]
+    raise PruneError("; ".join([f"method {config.method}: no convolution {what} here; nothing can be cut", *advice]))

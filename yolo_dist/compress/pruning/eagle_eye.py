@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.importance import Importance
 from yolo_dist.compress.pruning.budget import Budget, cost_of
-from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets
+from yolo_dist.compress.pruning.candidates import all_candidates, free_sets
 from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.surgery import compact_cfg
@@ -34,7 +34,7 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     if budget is None:
         raise PruneError("method eagle-eye: give the budget: target_macs or target_parameters, such as 0.5")
     candidates = all_candidates(graph, config)
-    sets = candidate_sets(graph, config.scope)
+    sets = free_sets(graph, config)
     shares = np.random.default_rng(config.seed).random(len(sets))
     values = value_of_best(graph, importance)
     orders = [one.channels[np.argsort(-values[one.channels], kind="stable")] for one in sets]

@@ -6,7 +6,7 @@ import numpy as np
 
 from yolo_dist.compress.graph import ChannelGraph, ChannelSet
 from yolo_dist.compress.importance import Importance
-from yolo_dist.compress.pruning.candidates import all_candidates, candidate_sets
+from yolo_dist.compress.pruning.candidates import all_candidates, free_sets
 from yolo_dist.compress.pruning.method import PruneConfig, method
 from yolo_dist.compress.pruning.plan import PrunePlan
 from yolo_dist.compress.pruning.ties import staying, value_of_best
@@ -23,7 +23,7 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
         PruneError: the network has no candidate, or another number of sets than there are shares.
     """
     candidates = all_candidates(graph, config)
-    sets = candidate_sets(graph, config.scope)
+    sets = free_sets(graph, config)
     percents = config.percents or ()
     if problem := problem_of_shares(sets, config):
         raise PruneError(f"method layerwise: {problem}")

@@ -66,6 +66,11 @@ class PrunePlan:
         """The same channels, and these residual blocks gone."""
         return replace(self, method=method, blocks=tuple(blocks))
 
+    @property
+    def cuts_anything(self) -> bool:
+        """Whether the network will be smaller."""
+        return bool(self.blocks) or any(len(self.keep[layer]) < count for layer, count in self.channels.items())
+
     def masks(self) -> dict[int, NDArray[np.bool_]]:
         """One mask a candidate, bool [C]."""
         return {layer: np.isin(np.arange(count), self.keep[layer]) for layer, count in self.channels.items()}

@@ -18,7 +18,7 @@ from yolo_dist.compress.residual import ResidualBlock
 from yolo_dist.darknet.layers import Addition, Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.shapes import count_macs, count_parameters, count_weight_floats, infer_shapes
-from yolo_dist.errors import ProofError
+from yolo_dist.errors import ProofError, PruneError
 from yolo_dist.evaluate.inference import require_finite
 from yolo_dist.evaluate.latency import network_latency_ms
 
@@ -125,9 +125,13 @@ def compare_outputs(
         blocks: residual blocks that the compact network does not have; masked, their branches add nothing.
 
     Raises:
+        PruneError: there is no image.
         NonFiniteOutput: the full-size network gives NaN or infinity.
         ProofError: they differ by more than the tolerance, or the compact one gives NaN or infinity.
     """
+
+    if not len(images):
+        raise PruneError("the proof compares both networks on images; give at least one")
 
     def compare(precision: torch.dtype) -> float:
         network.to(precision)

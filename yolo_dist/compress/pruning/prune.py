@@ -71,12 +71,23 @@ def choose_plan(
     Raises:
         PruneError: as `make_plan`, or the request cannot be met.
     """
-    return select_plan(network, planner(network, config, calibration), config, image_size, accuracy)
+    plans = planner(network, config, calibration, image_size)
+    return select_plan(network, plans, config, image_size, accuracy)
 
 
-def planner(network: Network, config: PruneConfig, calibration: Iterable[BatchLoss] = ()) -> Planner:
-    """Plans for one network by the importance that `config` names; graph and importance are computed once."""
+def planner(
+    network: Network,
+    config: PruneConfig,
+    calibration: Iterable[BatchLoss] = (),
+    image_size: tuple[int, int] | None = None,
+) -> Planner:
+    """Plans for one network by the importance that `config` names; graph and importance are computed once.
+
+    Operations are those of an image of the given (width, height), by default of the cfg's.
+    """
     graph, importance = prepare(network, config.importance, Basis(config.seed, calibration))
+    if image_size is not None:
+        graph = ChannelGraph.from_cfg(network.cfg.with_size(image_size))
 
     def plan(request: PruneConfig) -> PrunePlan:
         planned = METHODS[request.method](graph, importance, request)
@@ -138,7 +149,7 @@ def prune(
         LayerWouldVanish, PruneError: the method cannot meet the request, or re-estimation gives no numbers.
         ProofError: masked and compact network disagree.
     """
-    plans = planner(network, config, calibration)
+    plans = planner(network, config, calibration, image_size)
     plan = select_plan(network, plans, config, image_size, accuracy)
     if not (config.force or config.measures_accuracy):
         check_ready(network, plans, config, plan, damage)

@@ -47,7 +47,9 @@ def check_ready(
     asked = config.model_copy(update={"percent": plan.percent})
     milder = _milder(asked, plan)
     found = bisect_left(milder, True, key=refused)
-    ready = f"ready to {_amount(milder[found - 1], plan)}" if found else f"not ready for method {config.method}"
+    ready = f"not ready for method {config.method}"
+    if found and planner(milder[found - 1]).cuts_anything:
+        ready = f"ready to {_amount(milder[found - 1], plan)}"
     told = f"; {damage(plan)}" if damage else ""
     raise NotSparseEnough(
         f"{_amount(asked, plan)} would cut {lost:.1%} of the summed |γ|, and accuracy falls far beyond "
@@ -57,8 +59,13 @@ def check_ready(
 
 
 def lost_share(network: Network, plan: PrunePlan) -> float:
-    """Share of the summed |γ| of its candidates that a plan cuts; of blocks that go, of those that feed a shortcut."""
+    """Share of the summed |γ| of its candidates that a plan cuts; of blocks that go, of those that feed a shortcut.
+
+    Where blocks alone go each counts by its mean |γ|, as in what ranks them and in the gauge of sparse training.
+    """
     gammas = absolute_gammas(network, _candidates(network, plan))
+    if not plan.channels:
+        gammas = {layer: values.mean(keepdims=True, dtype=np.float64) for layer, values in gammas.items()}
     masks = plan.masks() | {block.feeding: np.zeros(len(gammas[block.feeding]), bool) for block in plan.blocks}
     total = sum(float(values.sum()) for values in gammas.values())
     return sum(float(gammas[layer][~mask].sum()) for layer, mask in masks.items()) / max(total, 1e-12)

@@ -29,7 +29,7 @@ def reestimate_batchnorm(network: Network, batches: Iterable[Tensor], frozen: Co
     Those of `frozen` layers stay.
 
     Raises:
-        PruneError: there is no batch.
+        PruneError: there is no batch, or one of a single image whose maps are single pixels, which have no variance.
     """
     batches = list(batches)
     if not batches:
@@ -43,7 +43,15 @@ def reestimate_batchnorm(network: Network, batches: Iterable[Tensor], frozen: Co
         norm.momentum = None
         norm.train()
     for images in batches:
-        network(images)
+        try:
+            network(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise PruneError(
+                "re-estimation of batch norms: a batch of one image has maps of one pixel, and so no variance; take "
+                "one image more or less, or a larger image_size"
+            ) from None
     network.train(training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -1,7 +1,8 @@
 """From what a user asks for to one plan: at a percent, towards a target, or the best of several.
 
 Targets are met by bisection over thousandths of percent: of all that meet a size or a latency the mildest cut is
-taken, of all that keep the accuracy the hardest.
+taken, of all that keep the accuracy the hardest. Where channels and blocks go together a harder cut can leave a larger
+network, for other blocks are then the weakest: there hundredths are tried from the mildest on.
 """
 
 from bisect import bisect_left
@@ -18,6 +19,7 @@ from yolo_dist.errors import LayerWouldVanish, PruneError
 from yolo_dist.evaluate.latency import network_latency_ms
 
 THOUSANDTHS = range(1000)
+NEVER_EMPTY = ("regular", "slim")
 
 Planner = Callable[[PruneConfig], PrunePlan]
 """What a method makes of a configuration; graph and importance are fixed."""
@@ -76,20 +78,28 @@ def _mildest(
         except LayerWouldVanish:
             return True
 
-    found = bisect_left(THOUSANDTHS, True, key=met)
+    tried = THOUSANDTHS
+    if config.share_of_blocks and config.cuts_channels:
+        first = next((n for n in range(0, len(THOUSANDTHS), 10) if met(n)), len(THOUSANDTHS))
+        tried = range(max(0, first - 9), first)
+    found = tried.start + bisect_left(tried, True, key=met)
     try:
         if found < len(THOUSANDTHS):
             return planner(_at(config, found))
     except LayerWouldVanish:
         pass
     hardest = planner(_at(config, found - 1))
-    why, instead = "", ""
+    why, instead = "", ["a smaller model"]
+    if config.scope == "classic":
+        instead.insert(0, "--scope full")
+    if config.method not in NEVER_EMPTY:
+        instead.insert(0, f"{' or '.join(NEVER_EMPTY)}, which never empty a layer")
     if config.share_of_blocks:
-        why, instead = ", as no percent removes the last residual block", f"shortcuts {len(hardest.blocks) + 1}, "
+        why = ", as no percent removes the last residual block"
+        instead.insert(0, f"shortcuts {len(hardest.blocks) + 1}")
     raise PruneError(
         f"method {config.method}: {target} cannot be met; the largest percent that works is {hardest.percent:g}, with "
-        f"{measure(hardest):,.6g}{why}; try {instead}regular or slim, which never empty a layer, --scope full, or a "
-        "smaller model"
+        f"{measure(hardest):,.6g}{why}; try {', or '.join(instead)}"
     )
 
 
