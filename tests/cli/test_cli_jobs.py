@@ -58,6 +58,8 @@ def call(head: RayHead, checkout: Path) -> Iterator[Call]:
 
 def prepare(folder: Path, variables: dict[str, str]) -> None:
     os.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # of an object store that other tests use
     os.environ.update(variables)
 
 

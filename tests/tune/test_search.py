@@ -78,7 +78,7 @@ def test_a_search_runs_every_trial_and_records_the_one_that_fails(
 
 def test_a_search_goes_on_without_doing_again_what_is_over(folder: Path, ray_session: None) -> None:
     with (folder / "recipe.yaml").open("a") as recipe:
-        recipe.write("evaluation: {score_threshold: 0.00001}\n")  # in JSON 1e-05, which is no number in YAML
+        recipe.write("evaluation: {confidence: 0.00001}\n")  # in JSON 1e-05, which is no number in YAML
     search(space(folder, space=PERCENTS, trials=2), run=quick)
     root = folder / "searches" / "tiny-search"
     assert read_yaml(root / "recipe.yaml") == read_yaml(folder / "recipe.yaml")
