@@ -1,5 +1,6 @@
 """Storage: local paths and URLs behave alike, and what is published is there completely or not at all."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -94,6 +95,18 @@ def test_a_publish_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, m
     with pytest.raises(OSError, match="disk is full"):
         publish(path, b"new")
     assert files_below(location(tmp_path)) == {"/file": b"old"}
+
+
+def test_a_publish_that_fails_names_the_file_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room", ".temporary")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no room") as error:
+        publish(location(tmp_path / "file"), b"content")
+    assert error.value.filename == str(tmp_path / "file")
 
 
 def test_a_local_file_is_not_copied(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def read_record(url: Url) -> tuple[BundleRecord, str]:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         exported = str(url).endswith(".onnx")
         remedy = "; evaluate takes an exported file with --runtime onnxruntime" if exported else ""
-        raise BundleCorrupt(f"{url}: no {RECORD_FILE} there; --model takes the folder of a bundle{remedy}") from None
+        raise BundleCorrupt(f"{url}: no {RECORD_FILE} there; give the folder of a bundle{remedy}") from None
     try:
         return BundleRecord.model_validate_json(content), _fingerprint(content)
     except ValidationError as error:

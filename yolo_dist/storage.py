@@ -57,6 +57,15 @@ def publish(path: UPath, data: bytes | str) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, where a file shall go", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write_local(path, content)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # it names the temporary file
+
+
+def _write_local(path: UPath, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.path.rpartition("/")[0], prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

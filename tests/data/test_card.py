@@ -32,7 +32,7 @@ def test_cards_that_come_along_are_complete(name: str) -> None:
     assert "train" in card.splits
     assert card.title
     assert card.licence
-    assert callable(reader(card.format))
+    assert callable(reader(card))
     for anchors in card.anchors.values():
         areas = [width * height for width, height in anchors]
         assert len(areas) in (6, 9)
@@ -200,5 +200,6 @@ def test_a_split_the_card_does_not_have_is_refused_with_those_it_has() -> None:
 
 
 def test_an_unknown_format_brings_the_closest() -> None:
-    with pytest.raises(ConfigError, match="no annotation format 'voc_xlm'; did you mean voc_xml"):
-        reader("voc_xlm")
+    card = find_card("bccd").model_copy(update={"format": "voc_xlm"})
+    with pytest.raises(ConfigError, match=r"dataset bccd: format: there is no .* 'voc_xlm'; did you mean voc_xml"):
+        reader(card)

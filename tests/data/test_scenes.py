@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from yolo_dist.data.image import decode_image
 from yolo_dist.data.scenes import CLASSES, Scene, SceneSettings, Shape, coverage
@@ -13,6 +14,12 @@ def test_a_scene_is_the_same_whenever_it_is_drawn_and_differs_from_others() -> N
     drawn = [Scene(index, settings).read_bytes() for index in range(6)]
     assert drawn == [Scene(index, settings).read_bytes() for index in range(6)]
     assert len({*drawn, Scene(0, SceneSettings(seed=2)).read_bytes()}) == 7
+
+
+@pytest.mark.parametrize("bounds", [{"objects": (5, 2)}, {"diameter": (90, 20)}, {"distractors": (-1, 2)}])
+def test_bounds_in_the_wrong_order_are_refused(bounds: dict[str, tuple[int, int]]) -> None:
+    with pytest.raises(ValidationError, match="needs the smaller number first, and none below 0, not "):
+        SceneSettings.model_validate({"seed": 1, **bounds})
 
 
 def test_scenes_hold_all_classes_in_the_numbers_asked_for() -> None:

@@ -173,17 +173,39 @@ def _bad_folder(folder: Path) -> Path:
         pytest.param(_nothing, "missing.png: no such file or folder", id="missing"),
         pytest.param(_empty, "empty: no image or video is there", id="empty folder"),
         pytest.param(_text, "notes.txt: no image or video is there; known endings are bmp", id="unknown kind"),
-        pytest.param(_bad_image, "bad.jpg: not an image", id="damaged image"),
-        pytest.param(_bad_folder, "none of 2 files can be read, as .*bad.jpg: not an image", id="all damaged"),
     ],
 )
-def test_a_source_without_anything_readable_is_an_error_before_anything_is_written(
-    untrained: Network, tmp_path: Path, make: Any, message: str, capfd: pytest.CaptureFixture[str]
+def test_a_source_that_is_none_is_an_error_before_anything_is_written(
+    untrained: Network, tmp_path: Path, make: Any, message: str
 ) -> None:
     (tmp_path / "bad").mkdir()
     good, bad = noise(tmp_path / "good" / "a.png"), make(tmp_path / "bad")
     with pytest.raises(InputError, match=message) as caught:
         detect(untrained, CLASSES, [good, bad], tmp_path / "out", EVERYTHING)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_several_files_one_that_cannot_be_read_is_skipped(untrained: Network, tmp_path: Path) -> None:
+    """As a shell gives them: photos/*.jpg."""
+    report = detect(untrained, CLASSES, [_bad_image(tmp_path), noise(tmp_path / "a.png")], tmp_path / "out", EVERYTHING)
+    assert [Path(frame.source).name for frame in report.frames] == ["a.png"]
+    assert [Path(line.split(": ")[0]).name for line in report.skipped] == ["bad.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(_bad_image, "bad.jpg: not an image", id="damaged image"),
+        pytest.param(_bad_folder, "none of 2 files can be read, as .*bad.jpg: not an image", id="all damaged"),
+    ],
+)
+def test_sources_without_anything_readable_are_an_error_before_anything_is_written(
+    untrained: Network, tmp_path: Path, make: Any, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(InputError, match=message) as caught:
+        detect(untrained, CLASSES, [make(tmp_path / "bad")], tmp_path / "out", EVERYTHING)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert capfd.readouterr().err == ""

@@ -1,1 +1,1 @@
-"""What makes a detector smaller: sparsity, the channel graph, pruning."""
+"""What makes a detector smaller: sparsity, the channel graph, pruning, quantisation, distillation."""

@@ -9,7 +9,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from yolo_dist.config import Config
 from yolo_dist.data.annotations import Boxes
@@ -49,6 +49,13 @@ class SceneSettings(Config):
     """Standard deviation of the pixel noise, in grey levels."""
     quality: int = Field(default=92, ge=1, le=100)
     """JPEG quality."""
+
+    @field_validator("objects", "diameter", "distractors")
+    @classmethod
+    def _smallest_first(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= bounds[0] <= bounds[1]:
+            raise ValueError(f"needs the smaller number first, and none below 0, not [{bounds[0]:g}, {bounds[1]:g}]")
+        return bounds
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,20 @@
-"""How long one image takes on this machine's CPU, network and suppression apart."""
+"""How long the network alone takes for one image on this machine's CPU."""
 
 import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from yolo_dist.darknet.heads import decode_heads
 from yolo_dist.darknet.network import Network
-from yolo_dist.evaluate.inference import Thresholds, inference
-from yolo_dist.evaluate.nms import non_maximum_suppression
+from yolo_dist.evaluate.inference import inference
 
 WARM_UP = 1
 FEWEST_REPEATS = 2
 FILTER_DIMENSIONS = 4
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds for one image: the network alone, and decoding and suppression of what it predicts."""
-
-    network_ms: float
-    nms_ms: float
-
-
-def measure_latency(network: Network, image: Tensor, *, threads: int = 1, repeats: int = 20) -> Latency:
-    """Both parts of a network's latency; see `network_latency_ms` and `nms_latency_ms`."""
-    size = (image.shape[-1], image.shape[-2])
-    return Latency(
-        network_ms=network_latency_ms(network, size, threads=threads, repeats=repeats),
-        nms_ms=nms_latency_ms(network, image, threads=threads, repeats=repeats),
-    )
 
 
 def network_latency_ms(
@@ -54,36 +34,6 @@ def network_latency_ms(
     image = torch.rand(1, channels, height, width).to(memory_format=torch.channels_last)
     with _as_deployed(network) as measured, inference(measured), computing_threads(threads):
         return median_ms(lambda: measured(image), repeats, seconds)
-
-
-def nms_latency_ms(
-    network: Network,
-    image: Tensor,
-    thresholds: Thresholds | None = None,
-    *,
-    threads: int = 1,
-    repeats: int = 20,
-    seconds: float = 3.0,
-) -> float:
-    """Median time of decoding and suppression after a forward pass.
-
-    Args:
-        network: stays as it is.
-        image: a real one, because the time depends on what is found: uint8 RGB [1, 3, H, W].
-        thresholds: those of `detect` by default.
-        threads: torch's, restored afterwards.
-        repeats: to measure.
-        seconds: time after which fewer repeats are enough, but at least two.
-    """
-    limits = thresholds or Thresholds()
-
-    def decode_and_suppress(raws: list[Tensor]) -> None:
-        decoded = decode_heads(network.heads, raws)
-        non_maximum_suppression(decoded, limits.confidence, limits.nms_iou, limits.max_detections, limits.multi_label)
-
-    with _as_deployed(network) as measured, inference(measured), computing_threads(threads):
-        raws = measured(image.cpu().float().div(255))
-        return median_ms(lambda: decode_and_suppress(raws), repeats, seconds)
 
 
 @contextmanager

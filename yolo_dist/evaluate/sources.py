@@ -38,13 +38,15 @@ def find_sources(places: Sequence[str | os.PathLike[str]], out: Path) -> list[So
         out: folder of the copies. It may lie inside a place: its own files are no sources.
 
     Raises:
-        InputError: a place does not exist, nothing in it can be read, or a copy would replace its original.
+        InputError: a place does not exist or has no image, none of all can be read, or a copy would replace its
+            original.
     """
     copies: dict[Path, Path] = {}
     for place in map(Path, places):
         root = place if place.is_dir() else place.parent
         for path in _files_at(place, out):
             copies[_free_name(out / path.relative_to(root), copies)] = path
+    _require_one_that_can_be_read(list(copies.values()), ", ".join(map(str, places)))
     originals = {path.resolve(): path for path in copies.values()}
     for copy in copies:
         if original := originals.get(copy.resolve()):
@@ -105,11 +107,14 @@ def _files_at(place: Path, out: Path) -> list[Path]:
     files = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS + VIDEO_ENDINGS and path.is_file()]
     if not files:
         raise InputError(f"{place}: no image or video is there; known endings are {KNOWN}")
-    problems = map(_problem, files)
-    first = next(problems)
-    if first is not None and all(problem is not None for problem in problems):
-        raise InputError(first if len(files) == 1 else f"{place}: none of {len(files)} files can be read, as {first}")
     return files
+
+
+def _require_one_that_can_be_read(files: list[Path], places: str) -> None:
+    problems = map(_problem, files)
+    first = next(problems, None)
+    if first is not None and all(problem is not None for problem in problems):
+        raise InputError(first if len(files) == 1 else f"{places}: none of {len(files)} files can be read, as {first}")
 
 
 def _files_below(folder: Path, out: Path) -> list[Path]:

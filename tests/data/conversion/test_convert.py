@@ -357,6 +357,18 @@ def test_splits_whose_files_are_there_are_found(tmp_path: Path) -> None:
     assert present_splits(find_card("shapes"), "-") == ["train", "val"]
 
 
+def test_a_dataset_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """As a clone or an archive has it."""
+    voc_dataset(tmp_path / "in" / "VOC", ["a"])
+    (tmp_path / "in" / "scripts").mkdir()
+    assert present_splits(voc_card(), tmp_path / "in") == ["train"]
+    inside = convert(voc_card(), tmp_path / "in", tmp_path / "one", "train")
+    assert inside == convert(voc_card(), tmp_path / "in" / "VOC", tmp_path / "two", "train")
+    voc_dataset(tmp_path / "in" / "another", ["a"])
+    with pytest.raises(DataError, match=r"in/JPEGImages: no such"):
+        present_splits(voc_card(), tmp_path / "in")
+
+
 def test_conversion_to_an_object_store_writes_the_same_bytes(tmp_path: Path) -> None:
     source = good_yolo_dataset(tmp_path / "in", 5)
     local = convert(yolo_card(), source, tmp_path / "out", "train")

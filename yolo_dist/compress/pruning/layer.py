@@ -1,4 +1,4 @@
-"""Whole residual blocks: those whose last convolution has the smallest mean |γ| go, shortcut included."""
+"""Whole residual blocks: those whose last convolution has the smallest mean importance go, shortcut included."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from yolo_dist.errors import PruneError
 
 @method("layer", "percent", "shortcuts")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Remove the blocks with the lowest mean |γ| of the convolution that feeds the shortcut.
+    """Remove the blocks with the lowest mean importance of the convolution that feeds the shortcut.
 
     Raises:
         PruneError: the network has fewer residual blocks than shall go, or all weigh the same.

@@ -10,7 +10,7 @@ from yolo_dist.compress.pruning.plan import PrunePlan
 
 @method("layer-channel", "percent", "round_to", "layer_keep", "shortcuts")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Cut channels as `slim` does, then remove the blocks with the lowest mean |γ| among the channels that stay.
+    """Cut channels as `slim` does, then remove the blocks with the lowest mean importance among the channels that stay.
 
     Raises:
         PruneError: the network has no candidate, or fewer residual blocks than shall go.

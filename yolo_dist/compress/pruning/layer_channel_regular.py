@@ -12,7 +12,7 @@ from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_fi
 
 @method("layer-channel-regular", "percent", "round_to", "shortcuts")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Cut channels as `shortcut` does, rounded up to a multiple, then remove the blocks with the lowest mean |γ|.
+    """Cut channels as `shortcut` does, rounded up to a multiple, then remove the blocks of lowest mean importance.
 
     Raises:
         PruneError: the network has no candidate, or fewer residual blocks than shall go.

@@ -1,4 +1,4 @@
-"""One global threshold on |γ| over convolutions that no shortcut ties (Liu et al. 2017, "Network Slimming")."""
+"""One global threshold over convolutions that no shortcut ties (Liu et al. 2017, "Network Slimming")."""
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.importance import Importance
@@ -11,7 +11,7 @@ from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_fi
 
 @method("normal", "percent", "round_to")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Keep |γ| ≥ t with t the ⌊n·percent⌋-th smallest |γ| of all candidates.
+    """Keep channels of importance ≥ t with t the ⌊n·percent⌋-th smallest one of all candidates, by default |γ|.
 
     Raises:
         LayerWouldVanish: a layer has no channel at or above the threshold.

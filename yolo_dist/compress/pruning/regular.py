@@ -11,7 +11,7 @@ from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_fi
 
 @method("regular", "percent", "round_to")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Keep |γ| ≥ t as `normal` does, then the best others up to a multiple of `round_to`; an empty layer keeps 8.
+    """Keep the channels that `normal` keeps, then the best up to a multiple of `round_to`; an empty layer keeps 8.
 
     Raises:
         PruneError: the network has no candidate.

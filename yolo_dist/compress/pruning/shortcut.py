@@ -11,7 +11,7 @@ from yolo_dist.compress.pruning.ties import first_decides, round_up, value_of_fi
 
 @method("shortcut", "percent", "round_to")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Keep |γ| ≥ t over all candidates; convolutions that a shortcut ties take the mask of their first.
+    """Keep importance ≥ t over all candidates; convolutions that a shortcut ties take the mask of their first.
 
     Raises:
         LayerWouldVanish: a layer has no channel at or above the threshold.

@@ -14,7 +14,7 @@ from yolo_dist.compress.pruning.ties import any_keeps, round_up, value_of_best
 
 @method("slim", "percent", "round_to", "layer_keep")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Keep |γ| > t, but at least max(1, ⌊C·layer_keep⌋) channels a layer; masks of tied convolutions are OR-ed.
+    """Keep channels of importance > t, but at least max(1, ⌊C·layer_keep⌋) a layer; masks of tied ones are OR-ed.
 
     Raises:
         PruneError: the network has no candidate.

@@ -15,7 +15,7 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.data.card import Card
-from yolo_dist.data.conversion.index import Part, index_split, plan_shards
+from yolo_dist.data.conversion.index import Part, dataset_root, index_split, plan_shards
 from yolo_dist.data.conversion.shard_writer import WrittenShard
 from yolo_dist.data.conversion.staging import Staging
 from yolo_dist.data.conversion.tally import Tally
@@ -57,7 +57,7 @@ def convert(
 
     Args:
         card: the dataset.
-        source: root of the dataset as downloaded; not looked at for generated scenes.
+        source: root of the dataset as downloaded, or a folder with it inside; not looked at for generated scenes.
         destination: folder or URL under which the split's folder goes.
         split: one of the card's.
         config: how.
@@ -80,7 +80,7 @@ def convert(
         if is_remote(target):
             staging.tidy(read_manifest(target))
         raise ConversionError(f"{target}: is converted already; replace it with --overwrite")
-    parts = plan_shards(index_split(card, location(source), card.split(split)), config.shard_bytes)
+    parts = plan_shards(index_split(card, dataset_root(card, source), card.split(split)), config.shard_bytes)
     staging.open()
     try:
         written = _write(staging, parts, config.workers, progress)

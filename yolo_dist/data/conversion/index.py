@@ -30,13 +30,29 @@ class Part:
     fingerprint: str = ""
 
 
+def dataset_root(card: Card, source: str | Path | UPath) -> UPath:
+    """The folder in which a card's files lie: `source`, or the only one in it that has some, as many archives do."""
+    root = location(source)
+    if _has_files(card, root):
+        return root
+    try:
+        inside = [folder for folder in root.iterdir() if _has_files(card, folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return root
+    return inside[0] if len(inside) == 1 else root
+
+
+def _has_files(card: Card, root: UPath) -> bool:
+    return any(_missing(root, split) is None for split in card.splits.values())
+
+
 def present_splits(card: Card, source: str | Path | UPath) -> list[str]:
     """Splits of a card whose files are at `source`, in the card's order; generated ones always are.
 
     Raises:
         DataError: none is there; names what is missing.
     """
-    root = location(source)
+    root = dataset_root(card, source)
     missing = {name: _missing(root, split) for name, split in card.splits.items()}
     there = [name for name, path in missing.items() if path is None]
     if not there:
@@ -59,7 +75,7 @@ def index_split(card: Card, root: UPath, source: SplitSource) -> list[AnnotatedI
     Raises:
         DataError: an image id occurs twice, or there is no image at all.
     """
-    index = list(reader(card.format)(root, source.at(root), card))
+    index = list(reader(card)(root, source.at(root), card))
     if not index:
         raise DataError(f"{root / source.images}: no images; the source must be the root of the dataset as downloaded")
     counts = Counter(image.image_id for image in index)

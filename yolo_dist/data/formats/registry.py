@@ -60,13 +60,14 @@ def annotation_format(name: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def reader(name: str) -> Reader:
-    """The reader of a format.
+def reader(card: Card) -> Reader:
+    """The reader of a card's format.
 
     Raises:
         ConfigError: there is no such format; names the closest.
     """
-    if name in _readers:
-        return _readers[name]
-    close = difflib.get_close_matches(name, _readers) or sorted(_readers)
-    raise ConfigError("format", [f"there is no annotation format {name!r}; did you mean {' or '.join(close)}?"])
+    if card.format in _readers:
+        return _readers[card.format]
+    close = difflib.get_close_matches(card.format, _readers) or sorted(_readers)
+    problem = f"format: there is no annotation format {card.format!r}; did you mean {' or '.join(close)}?"
+    raise ConfigError(f"dataset {card.name}", [problem])
