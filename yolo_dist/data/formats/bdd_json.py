@@ -20,6 +20,7 @@ from yolo_dist.data.formats.folders import (
     files_below,
     image_files,
     missing_image,
+    noted_size,
     text_chunks,
     unreadable_annotation,
 )
@@ -92,7 +93,7 @@ def _parse_frame(frame: Any, classes: Mapping[str, int], place: str) -> Frame:
     for number, label in enumerate(labels):
         _add_label(label, classes, f"{place}: labels[{number}]", collector)
     boxes, rejected = collector.finish()
-    return Frame(_image_names(name, frame.get("videoName")), boxes, rejected, _size(frame.get("size")))
+    return Frame(_image_names(name, frame.get("videoName")), boxes, rejected, _size_of(frame))
 
 
 def _add_label(label: dict[str, Any], classes: Mapping[str, int], place: str, collector: BoxCollector) -> None:
@@ -121,10 +122,9 @@ def _image_names(name: str, video: Any) -> tuple[str, ...]:
     return (f"{video}/{stem}", stem) if isinstance(video, str) and video else (stem,)
 
 
-def _size(size: Any) -> tuple[int, int] | None:
-    sides = (size.get("width"), size.get("height")) if isinstance(size, dict) else (None, None)
-    width, height = sides
-    return (width, height) if isinstance(width, int) and isinstance(height, int) and width > 0 < height else None
+def _size_of(frame: Mapping[str, Any]) -> tuple[int, int] | None:
+    size = frame.get("size")
+    return noted_size(size) if isinstance(size, dict) else None
 
 
 @annotation_format("bdd_json")

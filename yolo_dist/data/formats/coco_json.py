@@ -13,7 +13,7 @@ from upath import UPath
 
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.formats.folders import files_below, text_chunks
+from yolo_dist.data.formats.folders import files_below, noted_size, text_chunks
 from yolo_dist.data.formats.json_text import first_character, object_members
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
 from yolo_dist.errors import AnnotationError
@@ -59,7 +59,7 @@ def parse(chunks: Iterable[str], classes: Mapping[str, int], place: str = "annot
             missing.remove(key)
             for where, item in _entries(entries, key, place):
                 if key == "images":
-                    images.append((_get(item, "id", where), str(_get(item, "file_name", where)), _size(item)))
+                    images.append((_get(item, "id", where), str(_get(item, "file_name", where)), noted_size(item)))
                 elif key == "categories":
                     names[_get(item, "id", where)] = item.get("name")
                 else:
@@ -125,11 +125,6 @@ class _Annotations:
             self._numbers[category] = len(self._categories)
         self._categories.append(category)
         return len(self._categories) - 1
-
-
-def _size(item: dict[str, Any]) -> tuple[int, int] | None:
-    width, height = item.get("width"), item.get("height")
-    return (width, height) if isinstance(width, int) and isinstance(height, int) and width > 0 < height else None
 
 
 def _get(item: dict[str, Any], key: str, place: str) -> Any:

@@ -1,7 +1,8 @@
 """Folders of images and lists of their names, as all formats with one file an image have them."""
 
 import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from upath import UPath
 
@@ -168,6 +169,12 @@ def unreadable_annotation(name: str, place: str, error: DataError) -> AnnotatedI
     return AnnotatedImage(
         name, None, place, Boxes(), problem=Rejection(Reason.ANNOTATION_UNREADABLE, place, str(error))
     )
+
+
+def noted_size(facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The size of an image that annotations note under `width` and `height`; None where they do not, or wrongly."""
+    width, height = facts.get("width"), facts.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) and width > 0 < height else None
 
 
 def missing_image(name: str, source: SplitSource) -> AnnotatedImage:

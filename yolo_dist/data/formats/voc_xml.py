@@ -11,7 +11,14 @@ from upath import UPath
 
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.formats.folders import files_below, image_files, listed_images, missing_image, read_text
+from yolo_dist.data.formats.folders import (
+    files_below,
+    image_files,
+    listed_images,
+    missing_image,
+    read_text,
+    unreadable_annotation,
+)
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
 from yolo_dist.errors import AnnotationError, DataError
 
@@ -97,6 +104,5 @@ def _read_one(
         annotation_place = f"{source.annotations}/{name}.xml"
         annotation = parse(read_text(root, annotation_place), classes, annotation_place)
     except DataError as error:
-        problem = Rejection(Reason.ANNOTATION_UNREADABLE, place, str(error))
-        return AnnotatedImage(name, None, place, Boxes(), problem=problem)
+        return unreadable_annotation(name, place, error)
     return AnnotatedImage(name, files[name], place, annotation.boxes, annotation.rejected, size=annotation.size)

@@ -10,7 +10,14 @@ from upath import UPath
 
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.formats.folders import files_below, image_files, listed_images, missing_image, read_text
+from yolo_dist.data.formats.folders import (
+    files_below,
+    image_files,
+    listed_images,
+    missing_image,
+    read_text,
+    unreadable_annotation,
+)
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
 from yolo_dist.errors import DataError
 
@@ -73,7 +80,6 @@ def _read_one(
     try:
         text = read_text(root, annotation_place) if annotated else ""
     except DataError as error:
-        problem = Rejection(Reason.ANNOTATION_UNREADABLE, place, str(error))
-        return AnnotatedImage(name, None, place, Boxes(), problem=problem)
+        return unreadable_annotation(name, place, error)
     boxes, rejected = parse(text, classes, annotation_place)
     return AnnotatedImage(name, files[name], place, boxes, rejected, relative=True)
