@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from object_store_server import ObjectStore
 
 from yolo_dist import doctor
 from yolo_dist.doctor import Finding, examine
+from yolo_dist.storage import location
 
 
 def finding(what: str) -> Finding:
@@ -53,6 +55,17 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_memory_is_what_the_system_has() -> None:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert f"{total / 2**30:.1f} GiB" in finding("memory").found
+
+
+def test_memory_that_a_container_may_not_take_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "available_memory", lambda: 3 * 2**29)
+    assert finding("memory").found.startswith("1.5 of ")
+    assert not finding("memory").ok
+
+
+def test_memory_of_a_system_that_does_not_say_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "available_memory", lambda: None)
+    assert "of" not in finding("memory").found
 
 
 @pytest.mark.parametrize(("fast", "word"), [(True, "bfloat16 instructions"), (False, "no bfloat16")])
@@ -105,6 +118,39 @@ def test_half_a_pair_of_keys_names_the_other_half(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
     assert "set AWS_SECRET_ACCESS_KEY (" in finding("storage").remedy
+
+
+def test_a_cache_of_no_size_is_one_finding_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLO_DIST_CACHE_GIB", "abc")
+    assert len(examine()) == 9
+    found = finding("shard cache")
+    assert (found.found, found.ok) == ("YOLO_DIST_CACHE_GIB is 'abc', not a number of gibibytes", False)
+    assert found.remedy
+
+
+def test_a_storage_is_written_read_and_cleaned_again(tmp_path: Path, s3: ObjectStore) -> None:
+    for place in (str(tmp_path / "runs"), f"{s3.url}/runs"):
+        (found,) = [found for found in examine(place) if found.what == "storage"]
+        assert found == Finding("storage", f"this machine writes and reads {place}")
+        assert [*location(place).glob(".yolo-dist-doctor*")] == []
+
+
+@pytest.mark.parametrize(
+    ("storage", "found", "remedy"),
+    [
+        ("nosuch://bucket/runs", "nosuch://bucket/runs: ", "give a path, or a URL such as s3://"),
+        ("file", "file: FileExistsError", "give another path"),
+    ],
+)
+def test_a_storage_that_cannot_be_written_comes_with_a_remedy(
+    storage: str, found: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (seen,) = [seen for seen in examine(storage) if seen.what == "storage"]
+    assert not seen.ok
+    assert found in seen.found
+    assert seen.remedy.startswith(remedy)
 
 
 def test_the_shard_cache_is_measured_against_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,29 @@ def test_the_check_lists_everything_that_is_missing(folder: Path) -> None:
     assert problems[2].startswith("nosuch://bucket/runs: ")
 
 
+@pytest.mark.parametrize(
+    ("storage", "file"),
+    [
+        pytest.param("tiny.cfg", "tiny.cfg", id="the storage"),
+        pytest.param("tiny.cfg/runs", "tiny.cfg", id="a folder above it"),
+        pytest.param(".", "tiny", id="the run's folder"),
+    ],
+)
+def test_the_check_names_a_file_that_is_in_the_way_of_the_run(folder: Path, storage: str, file: str) -> None:
+    (folder / "tiny").touch()
+    (problem,) = problems_of(recipe(folder, storage=str(folder / storage)))
+    assert problem == f"{folder}/{file}: is a file, where a folder shall go; remove it or give another place"
+
+
+def test_problems_found_elsewhere_are_told_with_those_of_the_check(folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(recipe(folder, shards="nowhere"), others=["cluster: too small"])
+    assert [problem.rpartition(": ")[2] for problem in caught.value.problems] == [
+        "holds no converted split; run yolo-dist convert",
+        "too small",
+    ]
+
+
 def test_the_check_names_split_and_model_that_are_missing(folder: Path) -> None:
     found = recipe(folder, validation_split="test", model=str(folder / "nothing"))
     split, model = problems_of(found)

@@ -84,7 +84,7 @@ def test_a_clock_that_is_set_makes_nobody_dead(folder: UPath, monkeypatch: pytes
     """Linux knows when processes began by the time since its own start, which it derives from the clock."""
     before = psutil.boot_time()
     with hold(folder, print):
-        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: before + 3600)
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: before + 3600)
         with pytest.raises(RunHeld), hold(folder, print):
             pass
 

@@ -16,7 +16,7 @@ from yolo_dist import pipeline
 from yolo_dist.bundle import open_bundle, read_record
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
-from yolo_dist.errors import Interrupted, ProofError
+from yolo_dist.errors import ConfigError, Interrupted, ProofError
 from yolo_dist.pipeline import run
 from yolo_dist.recipe import make_recipe
 from yolo_dist.stages import StageContext, train_stage
@@ -114,6 +114,31 @@ def test_bundles_name_their_stage_and_the_bundle_they_came_from(done: Path) -> N
         "kind": "train",
         "config": recipe(done).stages[0].settings().model_dump(mode="json"),
     }
+
+
+def test_workers_that_find_no_room_are_refused_before_anything_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match=r"^tiny: cluster\.workers: 4096 workers of 1 CPUs do not fit on 1 nodes"):
+        run(recipe(folder, "cluster.workers=4096"))
+    assert not (folder / "runs").exists()
+
+
+def test_what_a_larger_machine_did_is_taken_from_the_cache_on_a_smaller_one(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert redone(run(recipe(done, "cluster.workers=4096"))) == []
+    shutil.rmtree(done / "runs" / "tiny" / "stages" / "tuned")
+    with pytest.raises(ConfigError, match="do not fit"):
+        run(recipe(done, "cluster.workers=4096"))
+
+
+def test_a_cluster_is_waited_for_as_nodes_may_join_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(pipeline, "_run", lambda *_: [])
+    assert run(recipe(folder, "cluster.workers=4096")) == []
 
 
 def test_a_second_run_does_no_work_and_says_so(

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from yolo_dist import ray_cluster
-from yolo_dist.ray_cluster import join_cluster, problem_of_room, resources_of_nodes, room_for
+from yolo_dist.ray_cluster import join_cluster, problem_of_room, problems_of_workers, resources_of_nodes, room_for
 
 FOUR_CORES_TWICE = [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}]
 
@@ -31,6 +31,29 @@ def test_workers_that_fit_no_single_node_are_told_in_one_line() -> None:
         "1 workers of 8 CPUs do not fit on 2 nodes of up to 4 CPUs, which have room for 0; "
         "ask for less, or set RAY_ADDRESS to a larger cluster"
     )
+
+
+@pytest.mark.parametrize("address", [None, "local"])
+def test_this_machine_is_looked_at_without_starting_ray(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("nothing was to be started"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    (problem,) = problems_of_workers({"CPU": 4096}, 1, "--workers")
+    assert problem.startswith("--workers: 1 workers of 4096 CPUs do not fit on 1 nodes of up to ")
+
+
+def test_nobody_is_asked_for_the_room_of_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "resources_of_nodes", lambda: pytest.fail("there is nothing to ask"))
+    assert problems_of_workers({"CPU": 4096}, 0, "--workers") == []
+
+
+def test_an_address_that_leads_nowhere_is_a_problem_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    (problem,) = problems_of_workers({"CPU": 1}, 1, "--workers")
+    assert problem.startswith("RAY_ADDRESS: no cluster answers: ")
 
 
 @pytest.fixture

@@ -346,6 +346,15 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(content: bytes, problem
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("keys", [("recipe", "space"), ("recipe",), ("space",)])
+def test_a_search_space_is_no_recipe(keys: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump({"name": "search", "trials": 3} | dict.fromkeys(keys, "x")))
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(str(path), ["trials=8"])
+    assert caught.value.problems == [f"is a search space, not a recipe; `yolo-dist tune {path}` searches it"]
+
+
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.yaml", tmp_path):
         with pytest.raises(ConfigError, match=rf"^{path}: cannot be read: "):

@@ -1,5 +1,6 @@
 """A dataset, a network and a recipe so small that a whole run takes a second or two."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,25 @@ def write_cfg(folder: Path) -> Path:
 
 def write_shards(folder: Path) -> Path:
     """Both splits of the card, converted."""
-    card = find_card(str(write_card(folder)))
+    write_card(folder)
+    return _convert_splits(folder)
+
+
+def _convert_splits(folder: Path) -> Path:
+    card = find_card(str(folder / "tiny.yaml"))
     for split in card.splits:
         convert(card, "-", folder / "shards", split)
     return folder / "shards"
+
+
+def rename_splits(folder: Path, **names: str) -> None:
+    """Convert the splits anew by a card that calls them otherwise, in place of the first."""
+    shutil.rmtree(folder / "shards")
+    text = CARD
+    for name, other in names.items():
+        text = text.replace(f"  {name}:", f"  {other}:")
+    (folder / "tiny.yaml").write_text(text)
+    _convert_splits(folder)
 
 
 def make_bundle(seed: int = 0) -> Bundle:

@@ -8,6 +8,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from yolo_dist.errors import ConfigError
+from yolo_dist.shipped import shipped_folder
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -53,14 +54,20 @@ class _UniqueKeys(yaml.SafeLoader):
         return node
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, shipped: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML file.
+
+    Args:
+        path: of the file.
+        shipped: folder of those of its kind that come with the package, for the message where there is none.
 
     Raises:
         ConfigError: no such file, no YAML, a key that occurs twice, or no mapping.
     """
     try:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}; {_where_to_look(path, shipped)}"]) from None
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
@@ -70,6 +77,16 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(str(path), ["must be a mapping of keys to values"])
     return values
+
+
+def _where_to_look(path: str | Path, shipped: str | None) -> str:
+    """What to do about a file that is not there."""
+    start = "check the path" if Path(path).is_absolute() else f"a relative path begins at {Path.cwd()}"
+    folder = None if shipped is None else shipped_folder(shipped)
+    if folder is None or not folder.is_dir():
+        return start
+    names = sorted(file.name for file in folder.glob("*.yaml"))
+    return f"{start}; those that come along lie in {folder}: {', '.join(names)}"
 
 
 def validate(cls: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import torch
 
-from yolo_dist.data.cache import FOLDER_VARIABLE, SIZE_VARIABLE, ShardCache
+from yolo_dist.data.cache import DEFAULT_GIB, FOLDER_VARIABLE, SIZE_VARIABLE, ShardCache
+from yolo_dist.errors import ConfigError, StorageError
+from yolo_dist.node_probe import available_memory, problem_of_writing
+from yolo_dist.object_store import is_remote
+from yolo_dist.storage import location
 from yolo_dist.train.precision import bfloat16_is_fast
 
 PACKAGES = ("torch", "ray", "numpy", "opencv-python-headless", "pyarrow", "fsspec", "s3fs", "wandb")
@@ -18,7 +22,7 @@ ENOUGH_MEMORY, ENOUGH_DISK = 4 * 2**30, 5 * 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` says what to do where it is not ok."""
+    """One thing that was looked at; `remedy` says what to do if it is not ok, and may say how to get more if it is."""
 
     what: str
     found: str
@@ -26,9 +30,14 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at packages, processor, memory, disks, GPU, cluster, storage and tracking; nothing is changed or started."""
-    return [_packages(), _processor(), _memory(), _disk(), _shard_cache(), _gpu(), _cluster(), _storage(), _tracking()]
+def examine(storage: str | None = None) -> list[Finding]:
+    """Look at packages, processor, memory, disks, GPU, cluster, storage and tracking; nothing is changed or started.
+
+    Args:
+        storage: URL or path that this machine should be able to write: a small file, which is deleted again.
+    """
+    places = _keys() if storage is None else _storage(storage)
+    return [_packages(), _processor(), _memory(), _disk(), _shard_cache(), _gpu(), _cluster(), places, _tracking()]
 
 
 def _packages() -> Finding:
@@ -51,21 +60,12 @@ def _processor() -> Finding:
 
 def _memory() -> Finding:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    available = _available_memory()
+    available = available_memory()
     found = (
         f"{total / 2**30:.1f} GiB" if available is None else f"{available / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     )
     ok = (total if available is None else available) >= ENOUGH_MEMORY
     return Finding("memory", found, ok, "" if ok else "close other programs, or lower batch_size and cluster.workers")
-
-
-def _available_memory() -> int | None:
-    """Bytes that programs can still get; None where the system does not say."""
-    table = Path("/proc/meminfo")
-    if not table.is_file():
-        return None
-    fields = dict(line.split(":") for line in table.read_text().splitlines())
-    return int(fields["MemAvailable"].removesuffix("kB")) * 1024
 
 
 def _disk() -> Finding:
@@ -76,7 +76,10 @@ def _disk() -> Finding:
 
 
 def _shard_cache() -> Finding:
-    cache = ShardCache.of_this_machine()
+    try:
+        cache = ShardCache.of_this_machine()
+    except StorageError as error:
+        return Finding("shard cache", str(error), ok=False, remedy=f"unset it for {DEFAULT_GIB:g}, or set a number")
     existing = next(path for path in (cache.folder, *cache.folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free + cache.used()
     found = f"{cache.folder}, {cache.used() / 2**30:.1f} of {cache.limit / 2**30:g} GiB used"
@@ -102,7 +105,21 @@ def _cluster() -> Finding:
     return Finding("Ray", f"joins the cluster at {address}")
 
 
-def _storage() -> Finding:
+def _storage(url: str) -> Finding:
+    try:
+        place = location(url)
+    except ConfigError as error:
+        found, _, remedy = error.problems[0].partition("; ")
+        return Finding("storage", f"{url}: {found}", ok=False, remedy=remedy)
+    problem = problem_of_writing(str(place))
+    if problem is None:
+        return Finding("storage", f"this machine writes and reads {place}")
+    keys = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than Amazon's, AWS_ENDPOINT_URL"
+    remedy = keys if is_remote(place) else "give another path, or look after its permissions"
+    return Finding("storage", f"{place}: {problem}", ok=False, remedy=remedy)
+
+
+def _keys() -> Finding:
     missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name not in os.environ]
     if missing:
         remedy = f"for s3:// URLs set {', '.join(missing)} (AWS_ENDPOINT_URL for other stores)"

@@ -17,7 +17,7 @@ from yolo_dist.model import ModelSource, check_model, read_structure
 from yolo_dist.object_store import require_reachable
 from yolo_dist.recipe import PruneStage, Recipe, Stage, TrainStage
 from yolo_dist.stage_order import State, quantization_problems
-from yolo_dist.storage import location
+from yolo_dist.storage import location, require_folder
 from yolo_dist.train.quantized import freezing_steps
 
 T = TypeVar("T")
@@ -32,15 +32,16 @@ class Inputs:
     validation: Images
 
 
-def check(recipe: Recipe, source: str = "") -> Inputs:
+def check(recipe: Recipe, source: str = "", others: Sequence[str] = ()) -> Inputs:
     """Open everything that a recipe refers to, start nothing.
 
     Args:
         recipe: what to check.
         source: the recipe's file, for messages; its name by default.
+        others: problems found elsewhere, told with these.
 
     Raises:
-        ConfigError: every card, split and model that is missing or does not fit.
+        ConfigError: every card, split and model that is missing or does not fit, a storage that cannot be used, others.
     """
     recipe.object_store.apply()
     problems: list[str] = []
@@ -56,7 +57,8 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
     problems += shares_problems(recipe)
     if all(split is not None for _, (split, _) in opened):
         problems += _freezing_problems(recipe, sum(len(split) for _, (split, _) in opened if split is not None))
-    _attempt(lambda: require_reachable(location(recipe.storage)), problems)
+    _attempt(lambda: _require_place(recipe), problems)
+    problems += others
     if problems:
         raise ConfigError(source or recipe.name, list(dict.fromkeys(problems)))
     assert card is not None
@@ -66,6 +68,18 @@ def check(recipe: Recipe, source: str = "") -> Inputs:
         return Inputs(card, train[0], validation[0])
     shares = list(recipe.dataset.shares.values())
     return Inputs(card, *(_mixture(cards, classes, shares, splits) for splits in (train, validation)))
+
+
+def _require_place(recipe: Recipe) -> None:
+    """Refuse a storage that cannot be reached, or where a file is in the way of the run's folder.
+
+    Raises:
+        StorageError, ConfigError: it is so.
+    """
+    storage = location(recipe.storage)
+    require_reachable(storage)
+    for folder in (storage / recipe.name, storage, *storage.parents):
+        require_folder(folder)
 
 
 def _quantization_problems(recipe: Recipe) -> Iterator[str]:

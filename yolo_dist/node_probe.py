@@ -27,11 +27,11 @@ def look(packages: list[str], storage: str | None) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "versions": {"Python": platform.python_version()} | {name: _version(name) for name in packages},
-        "memory": _available_memory(),
+        "memory": available_memory(),
         "disk": shutil.disk_usage(Path.cwd()).free,
         "gpus": len([*Path("/proc/driver/nvidia/gpus").glob("*")]),
         "cuda": _cuda(),
-        "storage": None if storage is None else _write(storage),
+        "storage": None if storage is None else problem_of_writing(storage),
     }
 
 
@@ -42,8 +42,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _available_memory() -> int | None:
-    """Bytes that programs can still get: the least of the machine's and of the container's, if it has a limit."""
+def available_memory() -> int | None:
+    """Bytes that programs can still get: the least of the machine's and of the container's, if it has a limit; None
+    where the system does not say."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(fields["MemAvailable"].removesuffix("kB")) * 1024
@@ -64,8 +65,9 @@ def _cuda() -> str | None:
     return torch.version.cuda
 
 
-def _write(storage: str) -> str | None:
-    """Write, read and delete a small file of a name that nobody else has."""
+def problem_of_writing(storage: str) -> str | None:
+    """What goes wrong when a small file, of a name that nobody else has, is written, read and deleted; None if nothing
+    does."""
     try:
         from upath import UPath
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.console import say
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.data.mixture import place_of
-from yolo_dist.errors import ModelError
+from yolo_dist.errors import InputError, ModelError
 from yolo_dist.evaluate.latency import network_latency_ms
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import METRICS_FILE
@@ -26,6 +26,8 @@ from yolo_dist.export.write import ExportRecord, read_export
 from yolo_dist.inputs import Inputs, check
 from yolo_dist.lease import Lease, hold
 from yolo_dist.model import build_model
+from yolo_dist.object_store import reaching
+from yolo_dist.ray_cluster import joins_a_cluster, problems_of_workers
 from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage, teacher_named_by
 from yolo_dist.report import build_report
 from yolo_dist.stage_tracking import run_identity, shown_of, track_stage
@@ -42,7 +44,7 @@ from yolo_dist.stages import (
 from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.checkpoint import has_checkpoints
 
-RESULT_FORMAT = 4
+RESULT_FORMAT = 5
 """Counts up when a stage of the same configuration would give another result than before."""
 
 STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"
@@ -108,14 +110,34 @@ def run(recipe: Recipe, source: str = "", stages: Stages | None = None) -> list[
         stages: shared with other runs, or this run's own.
 
     Raises:
-        InputError: recipe, data or model are wrong.
+        InputError: recipe, data or model are wrong, or this machine has too little room for the workers.
         RunHeld: another process runs a recipe of this name here.
         TrainError, ProofError: a stage failed.
     """
-    inputs = check(recipe, source)
+    inputs = check(recipe, source, _problems_of_room(recipe))
     folder = location(recipe.storage) / recipe.name
     with hold(folder, say) as lease:
         return _run(recipe, inputs, folder, stages or OwnStages(), lease)
+
+
+def _problems_of_room(recipe: Recipe) -> list[str]:
+    """Why this machine has too little room for the workers of what is left to do; a cluster's nodes may join later."""
+    if joins_a_cluster():
+        return []
+    cluster = recipe.cluster
+    problems = problems_of_workers(cluster.resources, cluster.fewest_workers, "cluster.workers")
+    return [] if problems and _seems_done(recipe) else problems
+
+
+def _seems_done(recipe: Recipe) -> bool:
+    """Whether every stage that takes workers was done once: what a larger machine did is taken from the cache here."""
+    recipe.object_store.apply()
+    with suppress(InputError, OSError):
+        folder = location(recipe.storage) / recipe.name / "stages"
+        with reaching(folder):
+            stages = [stage.id for stage in recipe.stages if not isinstance(stage, ExportStage)]
+            return all((folder / stage / STAGE_FILE).exists() for stage in stages)
+    return False
 
 
 def _run(recipe: Recipe, inputs: Inputs, folder: UPath, stages: Stages, lease: Lease) -> list[StageResult]:

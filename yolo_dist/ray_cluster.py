@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import ray
 import torch
+from ray.exceptions import RayError
 
 from yolo_dist.console import say
 from yolo_dist.errors import ConfigError
@@ -17,6 +18,9 @@ PASSED_ON = ("AWS_", "WANDB_", "YOLO_DIST_")
 
 NAMES_OF_PLACES = ("_BUNDLE", "_CACHE", "_DIR", "_FILE", "_PROFILE")
 """Ends of those that do not travel: they name files of this machine; others may have theirs elsewhere."""
+
+HERE = "local"
+"""What Ray calls a cluster of this machine alone."""
 
 ROUNDING = 1e-9
 """1 GPU has room for ten workers of 0.1, although 1 // 0.1 is 9."""
@@ -31,6 +35,11 @@ def passed_on() -> dict[str, str]:
     }
 
 
+def joins_a_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster, of which more nodes may join; else Ray starts on this machine."""
+    return os.environ.get("RAY_ADDRESS", HERE) != HERE
+
+
 def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: bool = False) -> None:
     """Join the cluster of RAY_ADDRESS or start Ray on this machine, once.
 
@@ -43,18 +52,17 @@ def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: boo
     Raises:
         ConfigError: this machine has less than what is needed. A cluster is waited for: nodes may join later.
     """
-    address = os.environ.get("RAY_ADDRESS", "local")
     if not ray.is_initialized():
         os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # a submitted job has some of the variables already
         hook = f"{set_address.__module__}.{set_address.__name__}"
         ray.init(
-            address=address,
+            address=os.environ.get("RAY_ADDRESS", HERE),
             logging_level=logging.ERROR,
             log_to_driver=not quiet,
             runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on(), "worker_process_setup_hook": hook},
         )
     if problem := problem_of_room(resources_of_nodes(), needed, workers):
-        if address == "local":
+        if not joins_a_cluster():
             raise ConfigError("cluster", [f"{option}: {problem}"])
         say(f"{option}: {problem}; waiting for more nodes")
 
@@ -66,11 +74,11 @@ def resources_of_nodes() -> list[dict[str, float]]:
         ConfigError: no cluster answers at RAY_ADDRESS.
     """
     if not ray.is_initialized():
-        if "RAY_ADDRESS" not in os.environ:
+        if not joins_a_cluster():
             return [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
         try:
             join_cluster({}, 0, "RAY_ADDRESS", quiet=True)
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError("RAY_ADDRESS", [f"no cluster answers: {reason}"]) from None
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -80,6 +88,23 @@ def room_for(nodes: Sequence[Mapping[str, float]], needed: Mapping[str, float]) 
     """Workers that fit on nodes, each of them on one node."""
     parts = {name: amount for name, amount in needed.items() if amount}
     return sum(min(int(node.get(name, 0) / amount + ROUNDING) for name, amount in parts.items()) for node in nodes)
+
+
+def problems_of_workers(needed: Mapping[str, float], workers: int, option: str) -> list[str]:
+    """Why so many workers would wait for ever on the cluster that would be joined, or on this machine; starts nothing.
+
+    Args:
+        needed: amount of each resource that a worker needs.
+        workers: how many there will be; for none nobody is asked.
+        option: where their number is set, for the message.
+    """
+    if not workers:
+        return []
+    try:
+        problem = problem_of_room(resources_of_nodes(), needed, workers)
+    except ConfigError as error:
+        return [f"{error.source}: {problem}" for problem in error.problems]
+    return [f"{option}: {problem}"] if problem else []
 
 
 def problem_of_room(nodes: Sequence[Mapping[str, float]], needed: Mapping[str, float], workers: int) -> str | None:

@@ -21,6 +21,9 @@ from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.tracking import TrackingConfig
 
+KEYS_OF_SPACES = {"recipe", "space"}
+"""Keys of a search space that no recipe has."""
+
 StageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -171,9 +174,22 @@ def read_recipe(path: str, overrides: list[str] | None = None) -> Recipe:
     """A recipe file with `key=value` overrides; `stage.key=value` reaches into the stage of that id.
 
     Raises:
-        ConfigError: everything that is wrong with it.
+        ConfigError: everything that is wrong with it; a search space is told to be one in one line.
     """
-    return make_recipe(read_yaml(path), path, overrides)
+    values = read_yaml(path, "launch")
+    if is_space(values):
+        raise ConfigError(path, [f"is a search space, not a recipe; `yolo-dist tune {path}` searches it"])
+    return make_recipe(values, path, overrides)
+
+
+def is_space(values: Mapping[str, Any]) -> bool:
+    """Whether a file is a search space: it says of which recipe, and has no stages of its own."""
+    return "stages" not in values and not KEYS_OF_SPACES.isdisjoint(values)
+
+
+def is_recipe(values: Mapping[str, Any]) -> bool:
+    """Whether a file is a recipe, and no search space."""
+    return "stages" in values and KEYS_OF_SPACES.isdisjoint(values)
 
 
 def make_recipe(values: Mapping[str, Any], source: str, overrides: list[str] | None = None) -> Recipe:

@@ -118,7 +118,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def _doctor_raises(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    def examine() -> None:
+    def examine(_storage: str | None) -> None:
         raise error
 
     monkeypatch.setattr("yolo_dist.doctor.examine", examine)

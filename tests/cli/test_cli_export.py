@@ -1,8 +1,10 @@
 """The commands `export`, for runtimes and FPGAs, and `evaluate --runtime onnxruntime`."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import tiny
 import torch
@@ -58,6 +60,23 @@ def test_options_that_a_file_has_no_use_for_are_refused(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("output", ["boxes", "raw"])
+def test_a_confidence_is_refused_where_nothing_is_left_out(folder: Path, output: str) -> None:
+    words = ["--model", folder / "bundle", "--output", output, "--out", folder / "never.onnx"]
+    assert refused("export", *words, "--confidence", "0.25") == [
+        f"options: --confidence is for --output detections; {output} leaves nothing out"
+    ]
+    assert not (folder / "never.onnx").exists()
+
+
+def test_a_file_of_detections_knows_their_least_score(folder: Path) -> None:
+    words = ["--model", folder / "bundle", "--output", "detections", "--out", folder / "found.onnx"]
+    for options, confidence in (([], 0.25), (["--confidence", "0.5"], 0.5)):
+        done("export", *words, *options)
+        properties = {entry.key: entry.value for entry in onnx.load(folder / "found.onnx").metadata_props}
+        assert json.loads(properties["export"])["confidence"] == confidence
+
+
 def shifting_bundle(folder: Path) -> Path:
     bundle = tiny.make_bundle()
     network = quantize(bundle.network, QuantizationConfig(power_of_two=True, fold_batchnorm=True))
@@ -85,6 +104,10 @@ def test_a_dump_for_an_fpga_reads_back_as_the_integers_of_the_bundle(folder: Pat
         (
             ["--format", "fpga", "--opset", "17", "--output", "raw"],
             "options: --output and --opset are for ONNX files, not for --format fpga",
+        ),
+        (
+            ["--format", "fpga", "--confidence", "0.25"],
+            "options: --confidence is for ONNX files, not for --format fpga",
         ),
         (["--format", "tflite"], "options: --format tflite is none of onnx, onnx-int8, fpga"),
     ],

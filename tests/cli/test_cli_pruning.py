@@ -3,16 +3,21 @@
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+import typer
 from command_line import done, refused
 from small_networks import random_network
 
 from yolo_dist.bundle import Bundle, open_bundle
+from yolo_dist.cli.app import app
+from yolo_dist.compress.importance import MEASURES
+from yolo_dist.compress.pruning import METHODS
 from yolo_dist.compress.quantization import QuantizationConfig, calibrate, quantize
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.cfg import Convolutional, Shortcut, Yolo
@@ -131,6 +136,33 @@ def test_weights_that_are_no_numbers_are_refused_by_layer(folder: Path) -> None:
     (error,) = refused(*words(folder, "useless"), "--force")
     assert re.search(r"layer 3 \[convolutional\] has weights that are not finite", error)
     assert not (folder / "pruned").exists()
+
+
+def test_splits_may_have_other_names(folder: Path) -> None:
+    tiny.rename_splits(folder, train="training", val="valid")
+    (error,) = refused(*words(folder, "bundle"), "--force")
+    assert error == f"{folder}/shards: split 'val' is not converted, it holds training, valid; run yolo-dist convert"
+    splits = ["--split", "valid", "--train-split", "training", "--reestimate-images", "4"]
+    done(*words(folder, "bundle"), "--force", "--predict-images", "0", *splits)
+    out = ["--out", folder / "sensitivity", "--percents", "0.3", *splits]
+    done("sensitivity", "--model", folder / "bundle", "--shards", folder / "shards", *out)
+
+
+def test_a_percent_at_which_nothing_can_be_cut_is_told_once(folder: Path) -> None:
+    options = ["--dry-run", "--percent", "0.1", "--importance", "random"]
+    out = done("prune", "--model", folder / "bundle", "--shards", folder / "shards", *options).out
+    remark = "layer 0 would keep 0 of 8 channels at percent 0.9; the largest percent that works is 0.799"
+    assert out.endswith(f"┘\n{remark}\n")
+    assert out.count("layer 0") == 1
+    header = next(line for line in out.splitlines() if "percent" in line and "mAP50" in line)
+    assert header.count("┃") == 5
+
+
+@pytest.mark.parametrize(("option", "names"), [("method", METHODS), ("importance", MEASURES)])
+def test_help_names_everything_that_is_registered(option: str, names: Iterable[str]) -> None:
+    parameters = typer.main.get_command(app).commands["prune"].params  # type: ignore[attr-defined]
+    (text,) = [parameter.help for parameter in parameters if parameter.name == option]
+    assert sorted(re.split(", | or ", text.rpartition(": ")[2].rstrip("."))) == sorted(names)
 
 
 def test_a_quantised_bundle_is_refused(folder: Path) -> None:

@@ -34,6 +34,25 @@ def test_a_quantised_bundle_is_evaluated_and_detects_like_any_other(folder: Path
     assert done("evaluate", *words(folder, made), "--json").json()["map50"] == row["map50"]
 
 
+def test_a_card_of_ones_own_is_asked_for_by_the_option(folder: Path) -> None:
+    model, shards = ["--model", folder / "bundle"], folder / "shards"
+    assert refused("quantize", *model, "--shards", shards, "--out", folder / "out") == [
+        f"options: {shards} was converted by a card of your own, tiny; give it: --dataset CARD.yaml"
+    ]
+    assert not (folder / "out").exists()
+
+
+def test_splits_may_have_other_names(folder: Path) -> None:
+    tiny.rename_splits(folder, train="training", val="valid")
+    missing = refused("quantize", *words(folder, "bundle"), "--out", folder / "out", "--train-split", "training")
+    assert missing == [
+        f"options: {folder}/shards: split 'val' is not converted, it holds training, valid; run yolo-dist convert"
+    ]
+    splits = ["--split", "valid", "--train-split", "training", "quantized.calibration_images=4", "--json"]
+    (row,) = done("quantize", *words(folder, "bundle"), "--out", folder / "out", *splits).json()
+    assert row["kind"] == "quantize"
+
+
 def test_a_quantised_bundle_is_not_quantised_again(folder: Path) -> None:
     quick = ["quantized.calibration_images=4"]
     done("quantize", *words(folder, "bundle"), "--out", folder / "runs" / "int8", *quick)

@@ -66,6 +66,36 @@ def test_check_validates_and_starts_nothing(folder: Path) -> None:
     assert not (folder / "runs").exists()
 
 
+def test_check_as_json_prints_numbers_and_nothing_else(folder: Path) -> None:
+    assert done("run", folder / "tiny.yml", "--check", "--json").json() == {
+        "stages": 3,
+        "training_images": 12,
+        "validation_images": 6,
+    }
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_workers_without_room_and_a_storage_that_is_a_file_are_told_with_all_else(
+    folder: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    shutil.rmtree(folder / "runs")
+    wrong = [f"shards={folder}/nowhere", f"storage={folder}/tiny.cfg", "cluster.workers=2", "cluster.gpus_per_worker=9"]
+    data, storage, workers = refused("run", folder / "tiny.yml", *wrong, *options)
+    assert data.endswith("nowhere: holds no converted split; run yolo-dist convert")
+    assert "tiny.cfg: is a file, where a folder shall go; " in storage
+    assert "cluster.workers: 2 workers of 1 CPUs and 9 GPUs do not fit on 1 nodes of " in workers
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "[1, 4096]"])
+def test_check_takes_no_workers_and_as_many_as_there_is_room_for(
+    folder: Path, workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert done("run", folder / "tiny.yml", "--check", f"cluster.workers={workers}").out.endswith("nothing wrong\n")
+
+
 @pytest.mark.parametrize("options", [[], ["--check"]])
 def test_wrong_keys_and_values_are_reported_together(folder: Path, options: list[str]) -> None:
     shutil.rmtree(folder / "runs")
@@ -102,7 +132,17 @@ def test_a_malformed_cfg_is_named_with_its_line_before_anything_starts(folder: P
 
 def test_a_recipe_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (error,) = refused("run", tmp_path / "nothing.yaml")
-    assert error == f"{tmp_path}/nothing.yaml: cannot be read: No such file or directory"
+    assert error.startswith(f"{tmp_path}/nothing.yaml: cannot be read: No such file or directory; check the path; ")
+    assert "launch: bccd-distillation.yaml, " in error
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_a_search_space_is_told_to_be_one_in_one_line(folder: Path, options: list[str]) -> None:
+    space = folder / "space.yaml"
+    space.write_text(yaml.safe_dump({"recipe": "tiny.yml", "space": {"pruned.percent": {"grid": [0.3]}}}))
+    assert refused("run", space, *options) == [
+        f"{space}: is a search space, not a recipe; `yolo-dist tune {space}` searches it"
+    ]
 
 
 def test_pruning_what_is_not_sparse_needs_force_and_leaves_the_stages_before(folder: Path) -> None:
@@ -147,6 +187,14 @@ def test_the_demo_ends_with_a_table_and_a_report(tmp_path: Path) -> None:
     again = done(*words).out
     assert "shapes: nothing to do, all 6 stages are there" in again
     assert again.endswith(f"report: {tmp_path}/runs/shapes/report.html\n")
+
+
+def test_doctor_looks_at_a_storage_from_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place, word, ok in (("new", "this machine writes and reads", True), ("file", "FileExistsError", False)):
+        findings = done("doctor", "--storage", tmp_path / place, "--json").json()
+        (storage,) = [finding for finding in findings if finding["what"] == "storage"]
+        assert (str(tmp_path / place) in storage["found"], word in storage["found"], storage["ok"]) == (True, True, ok)
 
 
 def test_doctor_says_what_this_machine_can_do() -> None:

@@ -24,6 +24,36 @@ def test_a_check_starts_nothing(folder: Path) -> None:
     assert not (folder / "searches").exists()
 
 
+def test_a_check_as_json_prints_numbers_and_nothing_else(folder: Path) -> None:
+    assert done("tune", folder / "space.yaml", "trials=3", "--check", "--json").json() == {"trials": 3, "stages": 3}
+
+
+def test_a_recipe_is_told_to_be_one_in_one_line(folder: Path) -> None:
+    recipe = folder / "recipe.yaml"
+    for options in ([], ["--check"], ["--export", "knee"]):
+        assert refused("tune", recipe, *options) == [
+            f"{recipe}: is a recipe, not a search space; `yolo-dist run {recipe}` runs it"
+        ]
+
+
+def test_a_space_that_is_not_there_is_looked_for_from_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (error,) = refused("tune", "nothing.yaml")
+    assert error.startswith(
+        f"nothing.yaml: cannot be read: No such file or directory; a relative path begins at {folder}; "
+    )
+    assert "tune_spaces: bccd_factor_percent_method.yaml, " in error
+
+
+def test_a_place_without_a_trial_to_export_is_refused(folder: Path) -> None:
+    assert refused("tune", folder / "space.yaml", "--out", folder / "exported") == [
+        "options: --out goes with --export, which takes a trial out of the search"
+    ]
+    assert not (folder / "searches").exists()
+
+
 def test_everything_wrong_is_an_error_line_of_its_own(folder: Path) -> None:
     lines = refused("tune", folder / "space.yaml", "space.nope.a={grid: [1]}", "space.pruned.percent={grid: [2]}")
     assert [line.partition("space.yaml: ")[2].partition(" (got")[0] for line in lines] == [

@@ -12,13 +12,13 @@ import yaml
 from ray import cloudpickle
 from searches import prepare, record, space
 
+from yolo_dist import ray_cluster
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError, NonFiniteLoss, StorageError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import location
-from yolo_dist.tune import search as search_module
 from yolo_dist.tune.export import export_trial
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.search import check_search, search
@@ -209,18 +209,19 @@ def test_another_search_is_not_gone_on_with(begun: Path) -> None:
 def test_more_workers_than_there_are_and_missing_data_are_told_together(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "resources_of_nodes", lambda: [{"CPU": 2.0}])
+    monkeypatch.setattr(ray_cluster, "resources_of_nodes", lambda: [{"CPU": 2.0}])
     overrides = ["cluster.workers=3", "cluster.gpus_per_worker=1", "shards=nowhere"]
     with pytest.raises(ConfigError) as refused:
-        check_search(space(folder, overrides=overrides), "space.yaml")
-    *data, workers = refused.value.problems
+        check_search(space(folder, overrides=overrides, storage=str(folder / "tiny.cfg")), "space.yaml")
+    *data, storage, workers = refused.value.problems
+    assert storage == f"{folder}/tiny.cfg: is a file, where a folder shall go; remove it or give another place"
     assert data
     assert all("nowhere" in problem for problem in data)
     assert workers.startswith("cluster.workers: 3 workers of 1 CPUs and 1 GPUs do not fit on 1 nodes of up to 2 CPUs")
 
 
 def test_four_mistakes_of_four_kinds_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_module, "resources_of_nodes", lambda: [{"CPU": 4.0}, {"CPU": 4.0}])
+    monkeypatch.setattr(ray_cluster, "resources_of_nodes", lambda: [{"CPU": 4.0}, {"CPU": 4.0}])
     values = yaml.safe_load(space(folder).to_yaml()) | {
         "space": {"pruned.percnt": {"grid": [0.1]}, "base.optimizer.learning_rate": {"loguniform": [0, 1]}},
         "objectives": {"map5": "maximise"},

@@ -16,7 +16,7 @@ from yolo_dist.errors import ConfigError, NotExportable
 if TYPE_CHECKING:
     from yolo_dist.bundle import Bundle
 
-OPSET, CONFIDENCE = 21, 0.25
+OPSET = 21
 FORMATS = ("onnx", "onnx-int8", "fpga")
 
 
@@ -32,7 +32,10 @@ def export(
     ] = "onnx",
     output: Annotated[str, typer.Option("--output", help="boxes, raw (the heads' maps) or detections.")] = "boxes",
     opset: Annotated[int, typer.Option("--opset", help="Version of ONNX's operators.")] = OPSET,
-    confidence: Annotated[float, typer.Option("--confidence", help="Least score of a detection.")] = CONFIDENCE,
+    confidence: Annotated[
+        float | None,
+        typer.Option("--confidence", help="Least score of --output detections, 0.25 by default.", show_default=False),
+    ] = None,
     tile: Annotated[
         str | None, typer.Option("--tile", help="Order of fpga's weights: TMxTN, such as 32x4.", show_default=False)
     ] = None,
@@ -46,17 +49,22 @@ def export(
     from yolo_dist.export.write import export_file
 
     if format_ == "fpga":
-        given = {"--output": output != "boxes", "--opset": opset != OPSET, "--confidence": confidence != CONFIDENCE}
+        given = {"--output": output != "boxes", "--opset": opset != OPSET, "--confidence": confidence is not None}
         if foreign := [name for name, is_given in given.items() if is_given]:
-            raise ConfigError("options", [f"{' and '.join(foreign)} are for ONNX files, not for --format fpga"])
+            verb = "is" if len(foreign) == 1 else "are"
+            raise ConfigError("options", [f"{' and '.join(foreign)} {verb} for ONNX files, not for --format fpga"])
         _dump(load_model(model, cfg, weights, dataset, size=size), out, tile, as_json)
         return
     if tile is not None:
         raise ConfigError("options", ["--tile is for --format fpga"])
-    values: dict[str, Any] = {"format": format_, "output": output, "opset": opset, "confidence": confidence}
+    values: dict[str, Any] = {"format": format_, "output": output, "opset": opset}
+    if confidence is not None:
+        values["confidence"] = confidence
     if format_ not in FORMATS:
         raise ConfigError("options", [f"--format {format_} is none of {', '.join(FORMATS)}"])
     config = validate(ExportConfig, values, "options")
+    if confidence is not None and output != "detections":
+        raise ConfigError("options", [f"--confidence is for --output detections; {output} leaves nothing out"])
     record = export_file(load_model(model, cfg, weights, dataset, size=size), config, out)
     if as_json:
         show.as_json(record.model_dump(mode="json"))

@@ -30,6 +30,8 @@ OptionalShards = Annotated[
     str | None, typer.Option("--shards", help="Path or URL the dataset was converted to.", show_default=False)
 ]
 Split = Annotated[str, typer.Option("--split", help="Split of the dataset.")]
+ValidationSplit = Annotated[str, typer.Option("--split", help="Validation split, to measure on.")]
+TrainSplit = Annotated[str, typer.Option("--train-split", help="Split of the training images.")]
 Size = Annotated[
     str | None,
     typer.Option(

@@ -18,6 +18,8 @@ from yolo_dist.cli.options import (
     Json,
     Model,
     OptionalShards,
+    TrainSplit,
+    ValidationSplit,
     Weights,
     Workers,
     detections_that_count,
@@ -46,7 +48,16 @@ def prune(
     cfg: CfgFile = None,
     weights: Weights = None,
     dataset: Dataset = None,
-    method: Annotated[str, typer.Option("--method", help="Pruning method.")] = "normal",
+    split: ValidationSplit = "val",
+    train_split: TrainSplit = "train",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="What competes and what stays: normal, regular, shortcut, slim, layer, layer-channel, "
+            "layer-channel-regular, layerwise or eagle-eye.",
+        ),
+    ] = "normal",
     importance: Annotated[
         str, typer.Option("--importance", help="What a channel is worth: gamma, gamma-beta, l1, l2, taylor or random.")
     ] = "gamma",
@@ -149,8 +160,8 @@ def prune(
         )
     if dry_run and not predict_images:
         raise ConfigError("options", ["--dry-run has nothing to do with --predict-images 0"])
-    validation = open_split(shards, "val")
-    statistics = open_split(shards, "train") if config.needs_training_images else validation
+    validation = open_split(shards, split)
+    statistics = open_split(shards, train_split) if config.needs_training_images else validation
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
     require_classes(bundle, validation.classes, shards)
     trials = TrialSetup(
@@ -209,7 +220,7 @@ def _show_predictions(predictions: "list[Prediction]", images: int, as_json: boo
         numbers = (
             ("–",) * 3 if found is None else (f"{found.parameters:,}", *map(show.decimal, (found.map50, found.map)))
         )
-        rows.append((f"{one.percent:g}", *numbers, one.remark))
+        rows.append((f"{one.percent:g}", *numbers))
     title = f"Without fine-tuning, on {images} validation images"
     show.table(("percent", "parameters", "mAP50", "mAP"), rows, title)
     for remark in (one.remark for one in predictions if one.remark):

@@ -8,8 +8,21 @@ from typing import Annotated
 import typer
 
 from yolo_dist.cli import show
-from yolo_dist.cli.options import CfgFile, Dataset, Json, Model, Overrides, Shards, Weights, load_model
+from yolo_dist.cli.options import (
+    CfgFile,
+    Dataset,
+    Json,
+    Model,
+    Overrides,
+    Shards,
+    TrainSplit,
+    ValidationSplit,
+    Weights,
+    load_model,
+)
+from yolo_dist.data.card import card_names
 from yolo_dist.data.shards import open_split
+from yolo_dist.errors import ConfigError
 from yolo_dist.storage import location
 
 
@@ -20,6 +33,8 @@ def quantize(
     cfg: CfgFile = None,
     weights: Weights = None,
     dataset: Dataset = None,
+    split: ValidationSplit = "val",
+    train_split: TrainSplit = "train",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -30,14 +45,21 @@ def quantize(
     from yolo_dist.pipeline import run
     from yolo_dist.recipe import make_recipe
 
-    train = open_split(shards, "train")
+    train = open_split(shards, train_split)
+    converted_as = train.manifest.dataset
+    if dataset is None and converted_as not in card_names():
+        raise ConfigError(
+            "options", [f"{shards} was converted by a card of your own, {converted_as}; give it: --dataset CARD.yaml"]
+        )
     folder = location(out)
     bundle = load_model(model, cfg, weights, dataset, train.classes)
     values = {
         "name": folder.name,
         "storage": str(folder.parent),
-        "dataset": dataset or train.manifest.dataset,
+        "dataset": dataset or converted_as,
         "shards": shards,
+        "train_split": train_split,
+        "validation_split": split,
         "model": model or {"cfg": cfg, "weights": weights},
         "image_size": bundle.image_size,
         "stages": [{"id": "quantized", "kind": "quantize"}],

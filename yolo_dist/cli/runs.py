@@ -38,7 +38,7 @@ def doctor(
         typer.Option("--address", help="Look at a cluster: its Ray address, or auto on one of its machines."),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", help="URL or path that every node of the cluster should write.")
+        str | None, typer.Option("--storage", help="URL or path that this machine, or every node, should write.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +49,7 @@ def doctor(
     if address is None:
         from yolo_dist.doctor import examine
 
-        findings = examine()
+        findings = examine(storage)
     else:
         from yolo_dist.cluster_doctor import examine_cluster
 
@@ -73,21 +73,35 @@ def run(
 
     Example: yolo-dist run launch/bccd.yaml tuned.epochs=30 cluster.workers=1
     """
-    from yolo_dist import inputs, pipeline
+    from yolo_dist import pipeline
     from yolo_dist.recipe import read_recipe
 
     loaded = read_recipe(recipe, overrides)
     if check:
-        found = inputs.check(loaded, recipe)
-        typer.echo(
-            f"{recipe}: {len(loaded.stages)} stages on {len(found.train):,} training and "
-            f"{len(found.validation):,} validation images: nothing wrong"
-        )
+        _check(loaded, recipe, as_json)
         return
     with show.progress_apart(as_json):
         results = pipeline.run(loaded, recipe)
     show.results(results, as_json)
     _point_to_report(loaded, as_json)
+
+
+def _check(recipe: "Recipe", source: str, as_json: bool) -> None:
+    """Look at everything that a recipe refers to, and at what it would run on; start nothing."""
+    from yolo_dist import inputs
+    from yolo_dist.ray_cluster import problems_of_workers
+
+    cluster = recipe.cluster
+    found = inputs.check(
+        recipe, source, problems_of_workers(cluster.resources, cluster.fewest_workers, "cluster.workers")
+    )
+    stages, training, validation = len(recipe.stages), len(found.train), len(found.validation)
+    if as_json:
+        show.as_json({"stages": stages, "training_images": training, "validation_images": validation})
+        return
+    typer.echo(
+        f"{source}: {stages} stages on {training:,} training and {validation:,} validation images: nothing wrong"
+    )
 
 
 def report(run_folder: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URL of a run.")]) -> None:

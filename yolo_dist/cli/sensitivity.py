@@ -14,6 +14,8 @@ from yolo_dist.cli.options import (
     Json,
     Model,
     Shards,
+    TrainSplit,
+    ValidationSplit,
     Weights,
     Workers,
     detections_that_count,
@@ -40,6 +42,8 @@ def sensitivity(
     cfg: CfgFile = None,
     weights: Weights = None,
     dataset: Dataset = None,
+    split: ValidationSplit = "val",
+    train_split: TrainSplit = "train",
     percents: Annotated[
         str | None,
         typer.Option("--percents", help="Shares to cut, 0.1,0.3,0.5,0.7,0.9 by default.", show_default=False),
@@ -88,14 +92,14 @@ def sensitivity(
         {"bits": bits and bits.split(","), "quantization": _pairs(settings), "calibration_images": calibration},
         images,
     )
-    validation = open_split(shards, "val")
+    validation = open_split(shards, split)
     bundle = load_model(model, cfg, weights, dataset, validation.classes)
     require_classes(bundle, validation.classes, shards)
     setup = TrialSetup(
         bundle.network,
         bundle.image_size,
         validation.first(config.images),
-        open_split(shards, "train") if config.needs_training_images else None,
+        open_split(shards, train_split) if config.needs_training_images else None,
         reestimate_images=reestimate or 0,
         max_detections=detections_that_count(dataset, validation.manifest.dataset),
     )

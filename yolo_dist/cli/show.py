@@ -32,7 +32,9 @@ def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, texts: Collection[str] = ()
 ) -> None:
     """Print a table; the first column and those of `texts` are text, the others are numbers."""
-    drawn = Table(title=title, title_justify="left")
+    if title is not None:  # a line of its own: the table's would break where the table ends
+        console().print(Text(title, "italic"))
+    drawn = Table()
     for number, name in enumerate(columns):
         drawn.add_column(name, justify="right" if number and name not in texts else "left")
     for row in rows:

@@ -9,6 +9,8 @@ import typer
 
 from yolo_dist.cli import show
 from yolo_dist.cli.options import Json
+from yolo_dist.config import read_yaml
+from yolo_dist.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo_dist.tune.results import SearchResults
@@ -38,17 +40,27 @@ def tune(
     """
     from yolo_dist.tune.space import read_space
 
+    _require_space(space)
     if export is not None:
         from yolo_dist.tune.export import export_trial
 
-        typer.echo(f"exported: {export_trial(read_space(space, overrides), export, out)}")
+        exported = export_trial(read_space(space, overrides), export, out)
+        if as_json:
+            show.as_json({"exported": str(exported)})
+        else:
+            typer.echo(f"exported: {exported}")
         return
+    if out is not None:
+        raise ConfigError("options", ["--out goes with --export, which takes a trial out of the search"])
     from yolo_dist.tune.search import check_search, search
 
     loaded = read_space(space, overrides, check_search)
     if check:
-        recipe = check_search(loaded, space)
-        typer.echo(f"{space}: {loaded.most_trials} trials of {len(recipe.stages)} stages: nothing wrong")
+        trials, stages = loaded.most_trials, len(check_search(loaded, space).stages)
+        if as_json:
+            show.as_json({"trials": trials, "stages": stages})
+        else:
+            typer.echo(f"{space}: {trials} trials of {stages} stages: nothing wrong")
         return
     with show.progress_apart(as_json):
         results = search(loaded, space, resume)
@@ -59,6 +71,18 @@ def tune(
     from yolo_dist.storage import location
 
     typer.echo(f"page: {location(loaded.storage) / loaded.name / 'tune.html'}", err=as_json)
+
+
+def _require_space(path: str) -> None:
+    """Refuse a recipe, of which no key is one of a space's.
+
+    Raises:
+        ConfigError: it is one, or no YAML.
+    """
+    from yolo_dist.recipe import is_recipe
+
+    if is_recipe(read_yaml(path, "tune_spaces")):
+        raise ConfigError(path, [f"is a recipe, not a search space; `yolo-dist run {path}` runs it"])
 
 
 def _show(results: "SearchResults") -> None:

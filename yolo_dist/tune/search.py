@@ -16,7 +16,7 @@ from yolo_dist.console import say
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
 from yolo_dist.lease import hold
-from yolo_dist.ray_cluster import join_cluster, problem_of_room, resources_of_nodes, room_for
+from yolo_dist.ray_cluster import join_cluster, problems_of_workers, resources_of_nodes, room_for
 from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import run_identity
 from yolo_dist.storage import local_copy, location, publish, remove
@@ -44,7 +44,11 @@ def check_search(space: Space, source: str) -> Recipe:
     """
 
     def problems_of_all(recipe: Recipe) -> list[str]:
-        return [*_problems_of_inputs(recipe), *_problems_of_cluster(recipe.cluster)]
+        cluster, place = recipe.cluster, {"name": space.name, "storage": space.storage}
+        return [
+            *_problems_of_inputs(recipe.model_copy(update=place)),
+            *problems_of_workers(cluster.resources, max(1, cluster.fewest_workers), "cluster.workers"),
+        ]
 
     return check_space(space, source, problems_of_all)
 
@@ -96,16 +100,6 @@ def _problems_of_inputs(recipe: Recipe) -> list[str]:
     except ConfigError as error:
         return error.problems
     return []
-
-
-def _problems_of_cluster(cluster: ClusterConfig) -> list[str]:
-    """Why a trial's workers would wait for ever."""
-    try:
-        nodes = resources_of_nodes()
-    except ConfigError as error:
-        return [f"{error.source}: {problem}" for problem in error.problems]
-    problem = problem_of_room(nodes, cluster.resources, max(1, cluster.fewest_workers))
-    return [f"cluster.workers: {problem}"] if problem else []
 
 
 def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath, resume: bool, source: str) -> None:

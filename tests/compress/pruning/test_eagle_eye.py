@@ -34,6 +34,16 @@ def test_parameters_may_be_the_budget_as_a_number() -> None:
     assert 950_000 < count_parameters(planned_cfg(graph, plan)) <= 1_000_000
 
 
+@pytest.mark.parametrize(("budget", "fewest"), [(0.5, 0.3), (0.25, 0.05)])
+def test_no_layer_becomes_a_bottleneck_while_others_keep_all(budget: float, fewest: float) -> None:
+    """Shares that are cut off at all channels did that: one of the first 16 stayed, and nothing came through."""
+    graph = ChannelGraph.from_cfg(zoo_cfg("yolov3-tiny"))
+    gammas = random_gammas(graph)
+    for seed in range(20):
+        plan = plan_of(graph, gammas, "eagle-eye", target_macs=budget, seed=seed, **REESTIMATED)
+        assert min(len(plan.keep[layer]) / plan.channels[layer] for layer in plan.channels) > fewest
+
+
 def test_a_seed_is_a_shape_and_another_seed_another() -> None:
     graph = ChannelGraph.from_cfg(zoo_cfg("yolov4-tiny"))
     gammas = random_gammas(graph)

@@ -5,6 +5,8 @@ Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network 
 sparse training before.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,13 +21,16 @@ from yolo_dist.compress.pruning.ties import staying, value_of_best
 from yolo_dist.errors import PruneError
 
 BISECTIONS = 24
+LARGEST_SCALE = 1e6
 
 
 @method("eagle-eye", "round_to", "candidates")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
-    """Cut a random share of every set of channels, all shares scaled so that the network just meets its budget.
+    """Keep a random share of every set of channels, all scaled so that the network just meets its budget.
 
-    The shares are those of `config.seed`; within a set the most important channels stay, at least one.
+    A set keeps the share e^(−s·u), u uniform between 0 and 1 by `config.seed`, one scale s for all: however small the
+    budget, no set is left so few channels that nothing comes through while others keep all. Where little is cut that
+    is the paper's uniform share s·u of what goes. Within a set the most important channels stay, at least one.
 
     Raises:
         PruneError: the network has no candidate, no budget is given, or even one channel a set exceeds it.
@@ -42,16 +47,18 @@ def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> Pr
     def keep(scale: float) -> NDArray[np.bool_]:
         kept = np.ones(len(graph.frozen), bool)
         for order, share in zip(orders, shares, strict=True):
-            kept[order[staying(len(order), share * scale, config.round_to or 1) :]] = False
+            kept[order[staying(len(order), 1 - math.exp(-share * scale), config.round_to or 1) :]] = False
         return kept | graph.frozen
 
     def meets_budget(scale: float) -> bool:
         return cost_of(budget.quantity, compact_cfg(graph, keep(scale))) <= budget.limit
 
-    low, high = 0.0, 1 / max(float(shares.min(initial=1.0)), 1e-6)
-    if not meets_budget(high):
-        least = cost_of(budget.quantity, compact_cfg(graph, keep(high)))
-        raise PruneError(f"method eagle-eye: {budget} cannot be met; the smallest shape here has {least:,}")
+    low, high = 0.0, 1.0
+    while not meets_budget(high):
+        if high > LARGEST_SCALE:
+            least = cost_of(budget.quantity, compact_cfg(graph, keep(high)))
+            raise PruneError(f"method eagle-eye: {budget} cannot be met; the smallest shape here has {least:,}")
+        low, high = high, 2 * high
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if meets_budget(middle) else (middle, high)
