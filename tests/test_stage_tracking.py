@@ -138,7 +138,7 @@ def test_what_was_published_damaged_is_said_and_ends_nothing(
 ) -> None:
     from yolo_dist import stage_tracking
 
-    monkeypatch.setattr(stage_tracking, "METRICS_FILE", "gone.json")
+    monkeypatch.setattr(stage_tracking, "EVALUATION_FILE", "gone.json")
     stages = [{"id": "base", "kind": "train", "epochs": 1}]
     run(recipe(prepare(tmp_path), stages=stages, tracking={"tensorboard": True}))
     assert "base: what it made was not tracked (" in capsys.readouterr().out

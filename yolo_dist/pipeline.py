@@ -21,9 +21,18 @@ from yolo_dist.data.mixture import place_of
 from yolo_dist.errors import InputError, ModelError
 from yolo_dist.evaluate.latency import network_latency_ms
 from yolo_dist.evaluate.metrics import Metrics
-from yolo_dist.evaluate.samples import METRICS_FILE
+from yolo_dist.evaluate.samples import EVALUATION_FILE
 from yolo_dist.export.write import ExportRecord, read_export
 from yolo_dist.inputs import Inputs, check
+from yolo_dist.layout import (
+    CHECKPOINTS_FOLDER,
+    METRICS_FILE,
+    RECIPE_FILE,
+    RESULTS_FILE,
+    STAGE_FILE,
+    UNFINISHED,
+    WORK_FOLDER,
+)
 from yolo_dist.lease import Lease, hold
 from yolo_dist.model import build_model
 from yolo_dist.object_store import reaching
@@ -46,8 +55,6 @@ from yolo_dist.train.checkpoint import has_checkpoints
 
 RESULT_FORMAT = 5
 """Counts up when a stage of the same configuration would give another result than before."""
-
-STAGE_FILE, RESULTS_FILE = "stage.json", "results.json"
 
 UNREADABLE = (ModelError, FileNotFoundError, LookupError, TypeError, ValueError)
 """What reading a damaged stage can raise."""
@@ -143,7 +150,7 @@ def _seems_done(recipe: Recipe) -> bool:
 def _run(recipe: Recipe, inputs: Inputs, folder: UPath, stages: Stages, lease: Lease) -> list[StageResult]:
     start = _initial(recipe, inputs, folder / "initial")
     _require_fitting_teachers(recipe, start)
-    publish(folder / "recipe.yaml", recipe.to_yaml())
+    publish(folder / RECIPE_FILE, recipe.to_yaml())
     results: list[StageResult] = []
     for stage in recipe.stages:
         lease.require()
@@ -153,8 +160,8 @@ def _run(recipe: Recipe, inputs: Inputs, folder: UPath, stages: Stages, lease: L
         begin = folder / "stages" / origin if origin else start
         results.append(_run_stage(recipe, inputs, stage, folder, begin, stages))
     publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
-    remove(folder / "work")
-    remove(folder / "checkpoints")
+    for unfinished in UNFINISHED:
+        remove(folder / unfinished)
     if all(result.cached for result in results):
         say(f"{recipe.name}: nothing to do, all {len(results)} stages are there")
     build_report(folder)
@@ -202,11 +209,11 @@ def _do_stage(
         run=recipe.name,
         stage=stage.id,
         start=start,
-        output=unfinished / "work" / key[:16],
+        output=unfinished / WORK_FOLDER / key[:16],
         train=place_of(inputs.train),
         validation=place_of(inputs.validation),
-        metrics=folder / "metrics.jsonl",
-        checkpoints=unfinished / "checkpoints",
+        metrics=folder / METRICS_FILE,
+        checkpoints=unfinished / CHECKPOINTS_FOLDER,
         name=key[:16],
         max_detections=inputs.card.max_detections,
         evaluation=recipe.evaluation,
@@ -346,7 +353,7 @@ def _stored(target: UPath, key: str, stage: Stage) -> StageResult | None:
     stored = json.loads(record.read_bytes())
     if stored["key"] != key:
         return None
-    Metrics.model_validate_json((target / METRICS_FILE).read_bytes())
+    Metrics.model_validate_json((target / EVALUATION_FILE).read_bytes())
     if isinstance(stage, ExportStage):
         read_export(target)
     else:

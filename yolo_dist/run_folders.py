@@ -9,15 +9,11 @@ from typing import Any
 from upath import UPath
 
 from yolo_dist.errors import ConfigError
+from yolo_dist.layout import RECIPE_FILE, RESULTS_FILE, UNFINISHED
 from yolo_dist.lease import LEASE_FILE, hold, read_holder
 from yolo_dist.object_store import persistently, require_reachable
-from yolo_dist.pipeline import RESULTS_FILE
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import Url, local_copy, location, publish_folder, remove
-
-RECIPE_FILE = "recipe.yaml"
-UNFINISHED = ("work", "checkpoints")
-"""Folders of a run that hold what is not finished; gone once it is."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from upath import UPath
 from yolo_dist.bundle import CFG_FILE, QUANTIZATION_FILE, RECORD_FILE, WEIGHTS_FILE, read_record
 from yolo_dist.console import say
 from yolo_dist.errors import YoloDistError
-from yolo_dist.evaluate.samples import METRICS_FILE, SAMPLES_FOLDER
+from yolo_dist.evaluate.samples import EVALUATION_FILE, SAMPLES_FOLDER
 from yolo_dist.export.runtime import MODEL_FILE
 from yolo_dist.export.write import EXPORT_FILE
 from yolo_dist.object_store import is_remote
@@ -99,7 +99,7 @@ def _outcome(context: StageContext, result: Mapping[str, Any], published: UPath)
 
 def _numbers(context: StageContext, result: Mapping[str, Any], published: UPath) -> dict[str, float]:
     numbers = numbers_of({name: value for name, value in result.items() if name != "cached"}, "result/")
-    evaluation = json.loads((published / METRICS_FILE).read_bytes())
+    evaluation = json.loads((published / EVALUATION_FILE).read_bytes())
     numbers |= numbers_of(evaluation["per_class"], "result/per_class/")
     numbers |= numbers_of(read_record(context.start)[0].metrics or {}, "before/")
     if (proof := published / PROOF_FILE).exists():

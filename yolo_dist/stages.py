@@ -23,7 +23,7 @@ from yolo_dist.darknet.shapes import count_macs
 from yolo_dist.data.loader import image_batches, images_of
 from yolo_dist.data.mixture import Images, Place, open_images
 from yolo_dist.evaluate.evaluator import EvaluationConfig, evaluate
-from yolo_dist.evaluate.samples import METRICS_FILE, save_evaluation
+from yolo_dist.evaluate.samples import EVALUATION_FILE, save_evaluation
 from yolo_dist.export.onnx import ExportConfig, export_onnx
 from yolo_dist.export.runtime import MODEL_FILE, load_exported, open_exported
 from yolo_dist.export.write import EXPORT_FILE, export_file
@@ -255,7 +255,7 @@ def settings_used(config: Config, output: UPath) -> dict[str, Any]:
 
 def read_evaluation(output: UPath) -> dict[str, Any]:
     """The metrics that a stage left in its output."""
-    metrics: dict[str, Any] = json.loads((output / EVALUATION_FOLDER / METRICS_FILE).read_text())
+    metrics: dict[str, Any] = json.loads((output / EVALUATION_FOLDER / EVALUATION_FILE).read_text())
     return metrics
 
 

@@ -26,7 +26,7 @@ from yolo_dist.evaluate.evaluator import Evaluation, EvaluationConfig, evaluate,
 from yolo_dist.evaluate.inference import Thresholds, find_objects, inference
 from yolo_dist.evaluate.metrics import GroundTruth, Metrics, coco_metrics
 from yolo_dist.evaluate.nms import Detections
-from yolo_dist.evaluate.samples import METRICS_FILE, save_evaluation
+from yolo_dist.evaluate.samples import EVALUATION_FILE, save_evaluation
 
 SIZE = (64, 64)
 SQUARE, DISC, TRIANGLE = range(3)
@@ -162,7 +162,7 @@ def test_the_file_of_one_dataset_says_nothing_of_sources(network: Network, tmp_p
     evaluation = evaluate(network, shards, SIZE)
     assert evaluation is not None
     save_evaluation(evaluation, shards, UPath(tmp_path / "out"))
-    written = (tmp_path / "out" / METRICS_FILE).read_text()
+    written = (tmp_path / "out" / EVALUATION_FILE).read_text()
     assert "sources" not in json.loads(written)
     assert Metrics.model_validate_json(written) == evaluation.metrics
 
@@ -170,7 +170,7 @@ def test_the_file_of_one_dataset_says_nothing_of_sources(network: Network, tmp_p
 def test_the_file_of_a_mixture_is_read_as_it_was_written(mixture: Mixture, network: Network, tmp_path: Path) -> None:
     evaluation = evaluated(network, mixture)
     save_evaluation(evaluation, mixture, UPath(tmp_path / "out"))
-    assert Metrics.model_validate_json((tmp_path / "out" / METRICS_FILE).read_text()) == evaluation.metrics
+    assert Metrics.model_validate_json((tmp_path / "out" / EVALUATION_FILE).read_text()) == evaluation.metrics
 
 
 def test_the_truth_has_joint_labels(mixture: Mixture) -> None:

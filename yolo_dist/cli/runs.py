@@ -115,6 +115,7 @@ def report(run_folder: Annotated[str, typer.Argument(metavar="RUN", help="Folder
 
 
 def _point_to_report(recipe: "Recipe", as_json: bool) -> None:
+    from yolo_dist.layout import REPORT_FILE
     from yolo_dist.storage import location
 
-    typer.echo(f"report: {location(recipe.storage) / recipe.name / 'report.html'}", err=as_json)
+    typer.echo(f"report: {location(recipe.storage) / recipe.name / REPORT_FILE}", err=as_json)

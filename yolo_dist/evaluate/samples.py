@@ -12,15 +12,15 @@ from yolo_dist.data.mixture import Images, first_of_each
 from yolo_dist.evaluate.evaluator import Evaluation
 from yolo_dist.storage import publish_folder
 
-METRICS_FILE, SAMPLES_FOLDER = "evaluation.json", "samples"
+EVALUATION_FILE, SAMPLES_FOLDER = "evaluation.json", "samples"
 SAMPLE_IMAGES = 6
 SHOWN_SCORE = 0.25
 
 
 def save_evaluation(evaluation: Evaluation, shards: Images, folder: UPath) -> None:
     """Write `evaluation.json` and `samples/*.jpg` into `folder`, completely or not at all."""
-    with publish_folder(folder, last=METRICS_FILE) as local:
-        (local / METRICS_FILE).write_text(evaluation.metrics.model_dump_json(indent=2, exclude_defaults=True))
+    with publish_folder(folder, last=EVALUATION_FILE) as local:
+        (local / EVALUATION_FILE).write_text(evaluation.metrics.model_dump_json(indent=2, exclude_defaults=True))
         _draw_samples(evaluation, shards, local / SAMPLES_FOLDER)
 
 

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from upath import UPath
 
 from yolo_dist.evaluate.metrics import Metrics
+from yolo_dist.layout import REPORT_FILE
 from yolo_dist.report import figures, tables, words
 from yolo_dist.report.machine import machine_facts
 from yolo_dist.report.network import network
@@ -44,7 +45,7 @@ def build_report(run: Url) -> UPath:
         DataError: results.json is missing, or a file of the run is broken; names the file.
     """
     folder = location(run)
-    page = folder / "report.html"
+    page = folder / REPORT_FILE
     publish(page, render(read_run(folder)))
     return page
 

@@ -17,8 +17,8 @@ from yolo_dist.compress.residual import ResidualBlock
 from yolo_dist.darknet.cfg import Cfg, Convolutional, parse_cfg
 from yolo_dist.errors import DataError
 from yolo_dist.evaluate.metrics import Metrics
+from yolo_dist.layout import METRICS_FILE, RECIPE_FILE, RESULTS_FILE
 
-RESULTS, METRICS, RECIPE = "results.json", "metrics.jsonl", "recipe.yaml"
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -196,15 +196,15 @@ def read_run(folder: UPath) -> Run:
     Raises:
         DataError: results.json is missing, or a file there is broken; names the file.
     """
-    results = _results(folder / RESULTS)
-    recipe_text = _text(folder / RECIPE) or ""
-    recipe = _recipe(folder / RECIPE, recipe_text)
+    results = _results(folder / RESULTS_FILE)
+    recipe_text = _text(folder / RECIPE_FILE) or ""
+    recipe = _recipe(folder / RECIPE_FILE, recipe_text)
     return Run(
         name=str(recipe.get("name") or folder.name),
         recipe=recipe,
         recipe_text=recipe_text,
         stages=[_stage(folder, recipe, result) for result in results],
-        epochs=_epochs(folder / METRICS),
+        epochs=_epochs(folder / METRICS_FILE),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from yolo_dist.layout import REPORT_FILE
 from yolo_dist.report.figures import ACCENT, CLASS_COLOURS, REFERENCE, WARM, blank
 from yolo_dist.tune.record import TrialRecord
 from yolo_dist.tune.results import SearchResults
@@ -48,7 +49,7 @@ def _points(records: list[TrialRecord], right: str, up: str, name: str, style: d
         marker=style,
         line={"color": ACCENT, "width": 1, "dash": "dot"},
         text=[_described(record) for record in records],
-        customdata=[f"trials/{record.id}/report.html" for record in records],
+        customdata=[f"trials/{record.id}/{REPORT_FILE}" for record in records],
         hovertemplate="%{text}<extra></extra>",
     )
 

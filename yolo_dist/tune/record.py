@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from upath import UPath
 
 from yolo_dist.config import Config
+from yolo_dist.layout import RESULTS_FILE
 from yolo_dist.storage import publish
 from yolo_dist.tune.space import Values
 
-RECORD_FILE, RESULTS_FILE = "trial.json", "results.json"
+RECORD_FILE = "trial.json"
 
 
 class TrialRecord(Config):

@@ -14,7 +14,7 @@ from yolo_dist.tune.record import TrialRecord
 from yolo_dist.tune.space import Space
 
 FEWEST_FOR_IMPORTANCE = 8
-RESULTS_FILE = "tune.json"
+SEARCH_FILE = "tune.json"
 
 
 class Progress(Config):

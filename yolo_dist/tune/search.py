@@ -15,6 +15,7 @@ from yolo_dist.config import read_yaml
 from yolo_dist.console import say
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
+from yolo_dist.layout import RECIPE_FILE, UNFINISHED
 from yolo_dist.lease import hold
 from yolo_dist.ray_cluster import join_cluster, problems_of_workers, resources_of_nodes, room_for
 from yolo_dist.recipe import Recipe
@@ -27,7 +28,7 @@ from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
 from yolo_dist.tune.shared_stages import LEASES
-from yolo_dist.tune.space import RECIPE_FILE, SPACE_FILE, Space, searched_space
+from yolo_dist.tune.space import SPACE_FILE, Space, searched_space
 from yolo_dist.tune.stopping import scheduler_of
 from yolo_dist.tune.trial import Run, TrialPlan, run_pipeline
 from yolo_dist.tune.trial_process import TrialProcess, outcome_of
@@ -90,7 +91,7 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
 def _tidy(search: UPath) -> None:
     """Remove what stopped and failed trials left unfinished; finished stages stay for more trials."""
     for stage in (search / "shared").iterdir() if (search / "shared").exists() else ():
-        for unfinished in ("work", "checkpoints", LEASES):
+        for unfinished in (*UNFINISHED, LEASES):
             remove(stage / unfinished)
 
 

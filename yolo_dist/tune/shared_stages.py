@@ -14,14 +14,13 @@ from typing import Any
 
 from upath import UPath
 
+from yolo_dist.layout import METRICS_FILE, STAGE_FILE
 from yolo_dist.lease import hold_unless_done
 from yolo_dist.object_store import persistently
-from yolo_dist.pipeline import STAGE_FILE
 from yolo_dist.storage import copy_folder, publish, remove
 from yolo_dist.train.tracking import read_metrics
 
 KEY_DIGITS = 16
-METRICS_FILE = "metrics.jsonl"
 LEASES = "leases"
 """Folder in which each stage that is being done has one of its own, for the file that says by whom."""
 

@@ -19,8 +19,8 @@ from yolo_dist.tune.distribution import Distribution
 from yolo_dist.tune.objective import Limit, Measure, Objectives
 from yolo_dist.tune.stopping import StoppingConfig
 
-SPACE_FILE, RECIPE_FILE = "space.yaml", "recipe.yaml"
-"""What is searched, in the search's folder."""
+SPACE_FILE = "space.yaml"
+"""What is searched, in the search's folder; its recipe lies beside it."""
 
 Values = dict[str, Any]
 """What one trial puts into the recipe, by path."""

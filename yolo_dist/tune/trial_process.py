@@ -16,6 +16,7 @@ from ray import tune
 from upath import UPath
 
 from yolo_dist.errors import ConfigError
+from yolo_dist.layout import METRICS_FILE
 from yolo_dist.pipeline import OwnStages, StageResult, Stages
 from yolo_dist.recipe import Recipe
 from yolo_dist.storage import location
@@ -24,7 +25,6 @@ from yolo_dist.tune.objective import costs_known_at, losses, measures_of
 from yolo_dist.tune.record import TrialRecord, finished_stages
 from yolo_dist.tune.space import Space, Values, trial_id
 from yolo_dist.tune.trial import TrialPlan, run_trial
-from yolo_dist.tune.trial_tracking import METRICS_FILE
 
 LOOKING_SECONDS = 1.0
 

@@ -4,12 +4,11 @@ from typing import Any
 
 from upath import UPath
 
+from yolo_dist.layout import METRICS_FILE
 from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import shown_of
 from yolo_dist.train.tracking import Outcome, TrackedStage, numbers_of, read_metrics, track_outcome
 from yolo_dist.tune.record import TrialRecord
-
-METRICS_FILE = "metrics.jsonl"
 
 
 def track_trial(record: TrialRecord, search: str, identity: str, recipe: Recipe | None, folder: UPath) -> None:

@@ -13,7 +13,7 @@ from yolo_dist.report import words
 from yolo_dist.storage import location, publish
 from yolo_dist.tune.objective import Measure
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
-from yolo_dist.tune.results import RESULTS_FILE, SearchResults, results_of
+from yolo_dist.tune.results import SEARCH_FILE, SearchResults, results_of
 from yolo_dist.tune.space import Values, trial_id
 from yolo_dist.tune.trial import PASSING, TrialPlan
 from yolo_dist.tune.trial_tracking import track_trial
@@ -132,7 +132,7 @@ def write_results(plan: TrialPlan) -> SearchResults:
     """Bring `tune.json` up to date."""
     folder = location(plan.folder)
     results = results_of(plan.space, read_records(folder))
-    publish(folder / RESULTS_FILE, results.model_dump_json(indent=2))
+    publish(folder / SEARCH_FILE, results.model_dump_json(indent=2))
     return results
 
 
