@@ -21,12 +21,13 @@ from yolo_dist.compress.pruning.proof import weight_bytes
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.evaluate.latency import network_latency_ms
 from yolo_dist.export.onnx import ExportConfig, export_onnx
-from yolo_dist.export.runtime import load_exported
+from yolo_dist.export.runtime import ExportedModel, load_exported
 from yolo_dist.recipe import Recipe, Stage, read_recipe
 from yolo_dist.storage import location
 from yolo_dist.tune.shared_stages import SharedStages
 
 ROUNDS = 7
+"""Of measuring latencies."""
 PICTURES = Path(__file__).parents[1] / "docs" / "results"
 
 DECIDING = ("small-tuned", "dense-tuned", "random-tuned", "scratch", "base-longer")
@@ -92,11 +93,12 @@ def measured(stages: Iterable[tuple[int, Recipe, Stage]]) -> list[dict[str, Any]
     """
     bundles = [(seed, stage, bundle) for seed, recipe, stage in stages if (bundle := bundle_of(recipe, stage))]
     rows = [described(seed, stage, bundle) for seed, stage, bundle in bundles]
+    exported = [float_file(bundle) for _, _, bundle in bundles]
     for _ in range(ROUNDS):
-        for row, (_, _, bundle) in zip(rows, bundles, strict=True):
+        for row, (_, _, bundle), file in zip(rows, bundles, exported, strict=True):
             torch_ms = network_latency_ms(bundle.network, bundle.image_size)
             row["torch_ms"] = min(row.get("torch_ms", inf), round(torch_ms, 3))
-            row["onnxruntime_ms"] = min(row.get("onnxruntime_ms", inf), round(onnxruntime_latency_ms(bundle), 3))
+            row["onnxruntime_ms"] = min(row.get("onnxruntime_ms", inf), round(file.latency_ms(), 3))
     return rows
 
 
@@ -125,10 +127,9 @@ def described(seed: int, stage: Stage, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def onnxruntime_latency_ms(bundle: Bundle) -> float:
-    """Median time of one image in ONNX Runtime, one thread, float32, the network alone."""
-    exported = export_onnx(bundle, ExportConfig(output="raw")).SerializeToString()
-    return load_exported(exported, "network").latency_ms(repeats=20)
+def float_file(bundle: Bundle) -> ExportedModel:
+    """The network alone as ONNX Runtime has it, float32, one thread."""
+    return load_exported(export_onnx(bundle, ExportConfig(output="raw")).SerializeToString(), "network")
 
 
 if __name__ == "__main__":

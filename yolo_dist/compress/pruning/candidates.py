@@ -17,7 +17,7 @@ def plain_candidates(graph: ChannelGraph, config: PruneConfig) -> list[int]:
     Raises:
         PruneError: there are none.
     """
-    return _some(plain_convolutions(graph, config.scope), graph, config, "is free of shortcuts", "try shortcut or slim")
+    return _some(plain_convolutions(graph, config.scope), graph, config, "is free of shortcuts", "shortcut or slim")
 
 
 def all_candidates(graph: ChannelGraph, config: PruneConfig) -> list[int]:
@@ -26,7 +26,7 @@ def all_candidates(graph: ChannelGraph, config: PruneConfig) -> list[int]:
     Raises:
         PruneError: there are none.
     """
-    return _some(prunable_convolutions(graph, config.scope), graph, config, "may lose channels", "")
+    return _some(prunable_convolutions(graph, config.scope), graph, config, "may lose channels")
 
 
 def free_sets(graph: ChannelGraph, config: PruneConfig) -> list[ChannelSet]:
@@ -36,7 +36,7 @@ def free_sets(graph: ChannelGraph, config: PruneConfig) -> list[ChannelSet]:
         PruneError: there are none.
     """
     sets = candidate_sets(graph, config.scope)
-    _some([one.convolutions[0] for one in sets], graph, config, "creates channels that may go without others", "")
+    _some([one.convolutions[0] for one in sets], graph, config, "creates channels that may go without others")
     return sets
 
 
@@ -71,7 +71,9 @@ def require_different(values: ArrayLike, measured: str, what: str) -> None:
         )
 
 
-def _some(candidates: list[int], graph: ChannelGraph, config: PruneConfig, what: str, instead: str) -> list[int]:
+def _some(
+    candidates: list[int], graph: ChannelGraph, config: PruneConfig, what: str, methods: str | None = None
+) -> list[int]:
     if candidates:
         return candidates
     if not list(graph.convolutions()):
@@ -79,7 +81,6 @@ def _some(candidates: list[int], graph: ChannelGraph, config: PruneConfig, what:
             f"method {config.method}: no convolution here has batch normalisation, by whose γ channels are told apart; "
             "train a network that has it"
         )
-    advice = [instead] if instead else []
-    if config.scope == "classic" and not instead:
-        advice = ["try --scope full"]
-    raise PruneError("; ".join([f"method {config.method}: no convolution {what} here; nothing can be cut", *advice]))
+    instead = methods or ("--scope full" if config.scope == "classic" else "")
+    advice = f"; try {instead}" if instead else ""
+    raise PruneError(f"method {config.method}: no convolution {what} here; nothing can be cut{advice}")

@@ -22,15 +22,16 @@ from yolo_dist.errors import PruneError
 
 BISECTIONS = 24
 LARGEST_SCALE = 1e6
+"""At which every set is down to its last channels."""
 
 
 @method("eagle-eye", "round_to", "candidates")
 def plan(graph: ChannelGraph, importance: Importance, config: PruneConfig) -> PrunePlan:
     """Keep a random share of every set of channels, all scaled so that the network just meets its budget.
 
-    A set keeps the share e^(−s·u), u uniform between 0 and 1 by `config.seed`, one scale s for all: however small the
-    budget, no set is left so few channels that nothing comes through while others keep all. Where little is cut that
-    is the paper's uniform share s·u of what goes. Within a set the most important channels stay, at least one.
+    A set keeps the share e^(−s·u), u uniform between 0 and 1 by `config.seed`, one scale s for all: with a smaller
+    budget all sets shrink together, and none falls to its last channel long before the others. Where little is cut
+    that is the paper's uniform share s·u of what goes. Within a set the most important channels stay, at least one.
 
     Raises:
         PruneError: the network has no candidate, no budget is given, or even one channel a set exceeds it.

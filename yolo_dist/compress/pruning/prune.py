@@ -85,9 +85,7 @@ def planner(
 
     Operations are those of an image of the given (width, height), by default of the cfg's.
     """
-    graph, importance = prepare(network, config.importance, Basis(config.seed, calibration))
-    if image_size is not None:
-        graph = ChannelGraph.from_cfg(network.cfg.with_size(image_size))
+    graph, importance = prepare(network, config.importance, Basis(config.seed, calibration), image_size)
 
     def plan(request: PruneConfig) -> PrunePlan:
         planned = METHODS[request.method](graph, importance, request)
@@ -97,8 +95,19 @@ def planner(
     return plan
 
 
-def prepare(network: Network, measure: str = "gamma", basis: Basis | None = None) -> tuple[ChannelGraph, Importance]:
+def prepare(
+    network: Network,
+    measure: str = "gamma",
+    basis: Basis | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> tuple[ChannelGraph, Importance]:
     """What planning needs of a network: its channel graph, and the importance of every channel.
+
+    Args:
+        network: what would be cut.
+        measure: name of the importance.
+        basis: what else it goes by.
+        image_size: (width, height) of the graph's input; the cfg's by default.
 
     Raises:
         PruneError: weights are not finite.
@@ -106,7 +115,7 @@ def prepare(network: Network, measure: str = "gamma", basis: Basis | None = None
     """
     if isinstance(network, QuantizedNetwork):
         raise AlreadyQuantized("a quantised network cannot be pruned; prune the float bundle it was made from")
-    graph = ChannelGraph.from_cfg(network.cfg)
+    graph = ChannelGraph.from_cfg(network.cfg if image_size is None else network.cfg.with_size(image_size))
     require_finite_weights(network)
     return graph, MEASURES[measure](network, list(graph.convolutions()), basis or Basis())
 
