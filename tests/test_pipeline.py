@@ -166,6 +166,7 @@ def test_a_second_run_does_no_work_and_says_so(
         pytest.param(["image_size=96"], ["base", "pruned", "tuned"], id="the input's size"),
         pytest.param(["evaluation.nms_iou=0.5"], ["base", "pruned", "tuned"], id="how accuracy is measured"),
         pytest.param(["evaluation.batch_size=2"], [], id="how many images are evaluated at a time"),
+        pytest.param(["base.checkpoint_every={minutes: 5}", "base.checkpoints_kept=1"], [], id="checkpoints"),
         pytest.param(["cluster.cpus_per_worker=2"], [], id="where it runs"),
     ],
 )

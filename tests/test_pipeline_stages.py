@@ -76,6 +76,7 @@ def test_a_network_is_quantised_and_trained_on_as_stages(folder: Path) -> None:
         ("train", True),
         ("train", True),
     ]
+    assert results[1].weight_bytes < results[0].weight_bytes / 2
     for result in results[1:]:
         bundle = open_bundle(stage_file(folder, result.id, ""))
         assert isinstance(bundle.network, QuantizedNetwork)

@@ -53,7 +53,10 @@ from yolo_dist.stages import (
 from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.checkpoint import has_checkpoints
 
-RESULT_FORMAT = 5
+WITHOUT_EFFECT = {"checkpoint_every", "checkpoints_kept"}
+"""Settings of a stage on which nothing it gives depends: a training that has begun goes on when they change."""
+
+RESULT_FORMAT = 6
 """Counts up when a stage of the same configuration would give another result than before."""
 
 UNREADABLE = (ModelError, FileNotFoundError, LookupError, TypeError, ValueError)
@@ -280,12 +283,16 @@ def _publish(context: StageContext, stage: Stage, key: str, began: float, target
 
 def _size_and_speed(bundle: Bundle) -> dict[str, Any]:
     network = bundle.network
-    simulated = isinstance(network, QuantizedNetwork)
+    latency: float | None
+    if isinstance(network, QuantizedNetwork):  # simulated: slower than what is deployed
+        size, latency = network.stored_bytes, None
+    else:
+        size, latency = weight_bytes(network), round(network_latency_ms(network, bundle.image_size), 3)
     return {
         "parameters": count_parameters(network.cfg),
         "macs": count_macs(network.cfg, bundle.image_size),
-        "weight_bytes": weight_bytes(network),
-        "latency_ms": None if simulated else round(network_latency_ms(network, bundle.image_size), 3),
+        "weight_bytes": size,
+        "latency_ms": latency,
     }
 
 
@@ -308,7 +315,8 @@ def _teacher(recipe: Recipe, stage: Stage, folder: UPath) -> UPath | None:
 
 def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath, teacher: UPath | None) -> str:
     """Hash of everything that a stage's result depends on."""
-    config = stage.settings().model_dump(mode="json", exclude_none=True)  # a new option, unused, changes nothing
+    # without what is not set: a new option, unused, changes nothing
+    config = stage.settings().model_dump(mode="json", exclude_none=True, exclude=WITHOUT_EFFECT)
     if teacher is not None:
         config["distillation"]["teacher"] = read_record(teacher)[1]
     parts = {

@@ -33,7 +33,9 @@ def submit(
     variables: Annotated[
         list[str] | None,
         typer.Option(
-            "--env", metavar="NAME", help="Variable to pass on; all AWS_…, WANDB_… and YOLO_DIST_… without it."
+            "--env",
+            metavar="NAME",
+            help="Variable to pass on; without it all AWS_…, WANDB_… and YOLO_DIST_… but names of files and folders.",
         ),
     ] = None,
     pass_on: Annotated[bool, typer.Option("--pass-on/--no-pass-on", help="Pass variables on at all.")] = True,

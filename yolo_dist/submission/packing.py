@@ -11,7 +11,7 @@ from pathspec import GitIgnoreSpec
 from yolo_dist.errors import ConfigError
 
 EXCLUDED = (
-    *(".git/", ".github/", ".venv*/", "venv/", "__pycache__/", ".*_cache/", ".hypothesis/", "*.egg-info/", ".env"),
+    *(".git/", ".github/", ".venv*/", "venv/", "__pycache__/", ".*_cache/", ".hypothesis/", "*.egg-info/", "*.env"),
     *("/data/", "/runs/", "/dist/", "wandb/", "*.arrow", "/tests/", "/benchmarks/", "/docs/"),
 )
 """Never packed, in the words of a .gitignore; a leading slash is the working directory."""

@@ -1,5 +1,6 @@
 """Whole networks, quantised: as good as the float ones when bits are many, and never changed by being used."""
 
+from math import ceil
 from statistics import linear_regression, mean
 from typing import Any
 
@@ -55,6 +56,27 @@ def test_parameters_keep_their_names_and_numbers_and_are_not_shared() -> None:
     for parameter in quantized.parameters():
         parameter.data.zero_()
     assert all(torch.equal(one, other) for one, other in zip(plain.parameters(), network().parameters(), strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"fold_batchnorm": True}, {"bias_bits": 16}])
+def test_stored_bytes_are_those_of_what_is_deployed(options: dict[str, Any]) -> None:
+    layers = conv(8, 3), depthwise(8, 3), conv(5, batch_normalize=0), *head()
+    quantized = quantize(random_network(*layers), QuantizationConfig(weight_bits=4, last_bits=6, **options))
+    expected = 0
+    for layer in quantized.layers:
+        if isinstance(layer, QuantizedConvolution):
+            assert layer.weight_bits is not None
+            deployed = layer.deployed()
+            bits = deployed.steps.numel() * layer.weight_bits + deployed.bias.numel() * options.get("bias_bits", 32)
+            expected += ceil((bits + 32 * len(deployed.scale.unique())) / 8)
+    assert quantized.stored_bytes == expected
+
+
+def test_stored_bytes_of_float_layers_and_of_squeeze_and_excitation() -> None:
+    layers = conv(4), SqueezeExcite(filters=4), conv(5, batch_normalize=0), *head()
+    kept = quantize(random_network(*layers), QuantizationConfig(first_bits="float", last_bits="float"))
+    first, excitation, third, last = 4 * (3 * 4 + 4), 4 + 4 + 4 * 2, 5 * 4 + 4 * 5 + 4, 4 * (12 * 5 + 12)
+    assert kept.stored_bytes == first + excitation + third + last
 
 
 def test_the_float_network_comes_back_as_it_was() -> None:

@@ -19,6 +19,7 @@ CLAMPS = (nn.Identity, nn.ReLU, nn.ReLU6)
 """Activations that are an end of the grid; all others are looked up in a table."""
 TABLE_BITS = 8
 LARGEST_BIAS_BITS = 32
+FLOAT_BITS = 32
 SMALLEST_FOLD = 1e-8
 
 
@@ -110,6 +111,16 @@ class QuantizedConvolution(Convolution):
             zero_point = quantized.zero_point.flatten().expand(channels).clone()
             return DeployedConvolution(quantized.steps, zero_point, scale, self._rounded(bias).clone())
 
+    @property
+    def stored_bits(self) -> int:
+        """Bits of its numbers where it is deployed: filters, biases, and the scales of filters."""
+        filters, weights = len(self.conv.weight), self.conv.weight.numel()
+        if self.weight_bits is None:
+            return FLOAT_BITS * (weights + filters)
+        own_scales = self.config.per_channel or (self.norm is not None and not self.config.fold_batchnorm)
+        scales = filters if own_scales else 1
+        return weights * self.weight_bits + filters * self.config.bias_bits + FLOAT_BITS * scales
+
     def _quantized(self, fold: Tensor | None) -> QuantizedWeights:
         assert self.weight_bits is not None
         weight = laid_out(self.conv.weight)
@@ -166,6 +177,14 @@ class QuantizedSqueezeExcitation(SqueezeExcitation):
         hidden = self.hidden(F.relu(F.conv2d(pooled, self.weight(self.fc1))))
         gate = self.gate(F.hardsigmoid(self.before(F.conv2d(hidden, self.weight(self.fc2)))))
         return self.output(features * gate)  # type: ignore[no-any-return]
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of its numbers where it is deployed: weights, and their scales."""
+        convolutions = (self.fc1, self.fc2)
+        scales = sum(one.out_channels if self.config.per_channel else 1 for one in convolutions)
+        weights = sum(one.weight.numel() for one in convolutions)
+        return weights * self.config.weight_bits + FLOAT_BITS * scales
 
     def weight(self, convolution: nn.Conv2d) -> Tensor:
         """The quantised weights of one of the two, differentiable."""

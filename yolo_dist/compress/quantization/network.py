@@ -1,6 +1,7 @@
 """A network that computes as an integer machine would, in floating point: every number lies on a grid."""
 
 from collections.abc import Collection, Iterator
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -57,6 +58,12 @@ class QuantizedNetwork(Network):
     def forward_features(self, images: Tensor, layers: Collection[int]) -> tuple[list[Tensor], dict[int, Tensor]]:
         """As `Network.forward_features`, with the image on its grid."""
         return super().forward_features(self.image(in_channels(images, self.cfg.net.channels)), layers)
+
+    @property
+    def stored_bytes(self) -> int:
+        """What its weights, biases and scales of weights take where they are deployed, packed layer by layer."""
+        layers = (one for one in self.layers if isinstance(one, QuantizedConvolution | QuantizedSqueezeExcitation))
+        return sum(ceil(layer.stored_bits / 8) for layer in layers)
 
     def quantizers(self) -> Iterator[tuple[str, ActivationQuantizer]]:
         """Name and quantiser of every activation whose range is measured."""
