@@ -18,7 +18,7 @@ from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.console import say
 from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.data.mixture import place_of
-from yolo_dist.errors import InputError, ModelError
+from yolo_dist.errors import ConfigError, InputError, ModelError
 from yolo_dist.evaluate.latency import network_latency_ms
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.evaluate.samples import EVALUATION_FILE
@@ -29,6 +29,7 @@ from yolo_dist.layout import (
     METRICS_FILE,
     RECIPE_FILE,
     RESULTS_FILE,
+    SPACE_FILE,
     STAGE_FILE,
     UNFINISHED,
     WORK_FOLDER,
@@ -127,6 +128,8 @@ def run(recipe: Recipe, source: str = "", stages: Stages | None = None) -> list[
     inputs = check(recipe, source, _problems_of_room(recipe))
     folder = location(recipe.storage) / recipe.name
     with hold(folder, say) as lease:
+        if (folder / SPACE_FILE).exists():
+            raise ConfigError(source or recipe.name, [f"{folder} holds a search; give the run another name or storage"])
         return _run(recipe, inputs, folder, stages or OwnStages(), lease)
 
 

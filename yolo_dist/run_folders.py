@@ -9,7 +9,7 @@ from typing import Any
 from upath import UPath
 
 from yolo_dist.errors import ConfigError
-from yolo_dist.layout import RECIPE_FILE, RESULTS_FILE, UNFINISHED
+from yolo_dist.layout import RECIPE_FILE, RESULTS_FILE, SPACE_FILE, UNFINISHED
 from yolo_dist.lease import LEASE_FILE, hold, read_holder
 from yolo_dist.object_store import persistently, require_reachable
 from yolo_dist.recipe import Recipe, read_recipe
@@ -141,7 +141,7 @@ def clean(folder: UPath, say: Callable[[str], None], whole: bool = False) -> int
 
 
 def _is_run(folder: UPath) -> bool:
-    return (folder / RECIPE_FILE).exists()
+    return (folder / RECIPE_FILE).exists() and not (folder / SPACE_FILE).exists()
 
 
 def _sizes(folder: UPath) -> Iterator[tuple[str, int]]:

@@ -64,4 +64,5 @@ def test_a_search_without_results_has_a_page_too(tmp_path: Path) -> None:
     assert trade_off(nothing, "map50", "parameters", LABELS) is None
     assert hypervolume_curve(nothing) is None
     assert importance_bars(nothing, LABELS) is None
+    assert importance_bars(nothing.model_copy(update={"importance": {"map50": {}}}), LABELS) is None
     assert "No trial within the limits yet" in render_search(nothing)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from searches import record, space
 
@@ -69,6 +70,18 @@ def test_the_key_that_decides_is_the_important_one(tmp_path: Path) -> None:
     for shares in importance.values():
         assert list(shares) == ["pruned.percent", "sparse.sparsity.factor"]
         assert shares["pruned.percent"] > 0.8
+
+
+def test_places_of_a_list_count_each_by_itself(tmp_path: Path) -> None:
+    lists = {"pruned.percents": {"uniform": [0, 1], "length": 3}}
+    rolled = np.random.default_rng(0).random((30, 3)).round(4).tolist()
+    records = [
+        record(str(number), 1 - shares[1], 900, values={"pruned.percents": shares})
+        for number, shares in enumerate(rolled)
+    ]
+    importance = results_of(space(tmp_path, **{**OVER, "space": lists}), records).importance["map50"]
+    assert next(iter(importance)) == "pruned.percents[1]"
+    assert importance["pruned.percents[1]"] > 0.6
 
 
 def test_nothing_finished_is_no_front_and_no_error(tmp_path: Path) -> None:

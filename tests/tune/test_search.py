@@ -15,9 +15,10 @@ from searches import prepare, record, space
 from yolo_dist import ray_cluster
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError, NonFiniteLoss, StorageError
-from yolo_dist.pipeline import StageResult
+from yolo_dist.pipeline import StageResult, run
 from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe, read_recipe
+from yolo_dist.run_folders import list_runs
 from yolo_dist.storage import location
 from yolo_dist.tune.export import export_trial
 from yolo_dist.tune.record import TrialRecord, read_records
@@ -196,6 +197,16 @@ def begun(folder: Path) -> Path:
 
 def test_a_search_is_not_mixed_with_the_one_before(begun: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds a search; go on with --resume, or give another name=…"):
+        search(space(begun))
+
+
+def test_a_search_and_a_run_of_one_name_are_not_mixed(begun: Path) -> None:
+    root = begun / "searches" / "tiny-search"
+    with pytest.raises(ConfigError, match=r"holds a search; give the run another name or storage"):
+        run(read_recipe(str(begun / "recipe.yaml"), ["name=tiny-search", f"storage={begun}/searches"]))
+    assert list_runs(location(begun / "searches")) == []
+    (root / "space.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"holds a run; give the search another name=… or storage=…"):
         search(space(begun))
 
 

@@ -16,6 +16,8 @@ from yolo_dist.bundle import open_bundle
 from yolo_dist.errors import NonFiniteLoss
 from yolo_dist.pipeline import run
 from yolo_dist.storage import copy_folder, location
+from yolo_dist.train.tracking import read_metrics
+from yolo_dist.train.tracking.metrics_file import MetricsFile
 from yolo_dist.tune.shared_stages import SharedStages
 
 
@@ -62,6 +64,27 @@ def test_a_taken_stage_brings_the_lines_of_its_epochs(folder: Path) -> None:
     run(recipe(folder, "name=two", "pruned.percent=0.3"), stages=shared(folder))
     lines = [json.loads(line) for line in (folder / "runs" / "two" / "metrics.jsonl").read_text().splitlines()]
     assert [line["stage"] for line in lines] == ["base", "tuned"]
+
+
+def test_who_takes_a_stage_over_has_the_epochs_before_too(folder: Path) -> None:
+    def do(name: str, epochs: range, finish: bool) -> list[int]:
+        trial = folder / "runs" / name
+        target = trial / "stages" / "base"
+        with shared(folder).doing("base", "key", location(trial), target.exists):
+            if not target.exists():
+                lines = MetricsFile(location(trial / "metrics.jsonl"), "base")
+                for epoch in epochs:
+                    lines.log({"epoch": epoch})
+                if not finish:
+                    raise KeyboardInterrupt
+                target.mkdir(parents=True)
+                (target / "stage.json").write_text("{}")
+        return [line["epoch"] for line in read_metrics(location(trial / "metrics.jsonl"))]
+
+    with pytest.raises(KeyboardInterrupt):
+        do("dead", range(1, 6), finish=False)
+    assert do("other", range(5, 9), finish=True) == [1, 2, 3, 4, 5, 6, 7, 8]  # from the checkpoint after epoch 4
+    assert do("third", range(0), finish=True) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_two_trials_at_the_same_time_run_the_same_stage_once(folder: Path) -> None:

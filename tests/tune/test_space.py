@@ -10,6 +10,7 @@ from searches import prepare, space
 
 from yolo_dist.config import read_yaml, validate
 from yolo_dist.errors import ConfigError
+from yolo_dist.recipe import Recipe
 from yolo_dist.tune.check import check_space
 from yolo_dist.tune.distribution import Distribution
 from yolo_dist.tune.space import Space, read_space, recipe_of, trial_id, up_to_stage
@@ -29,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param({"loguniform": [1e-4, 1e-2]}, [0.00012345678], 0.0001235, id="by orders of magnitude"),
         pytest.param({"uniform": [0.12347, 0.2]}, [0.12347], 0.1235, id="rounded"),
         pytest.param({"uniform": [0, 0.12347]}, [0.12347], 0.12347, id="within its bounds even if rounded"),
+        pytest.param({"uniform": [0.9, 0.9003]}, [0.90012342], 0.9001234, id="as exactly as its interval is narrow"),
         pytest.param({"integer": [2, 8]}, [5], 5, id="a whole number"),
         pytest.param({"choice": [None, {"teacher": "base"}]}, [1], {"teacher": "base"}, id="a block"),
         pytest.param({"uniform": [0, 1], "length": 3}, [0.1, 0.2, 0.3], [0.1, 0.2, 0.3], id="a list"),
@@ -47,6 +49,7 @@ def test_what_is_drawn_becomes_a_value(values: dict[str, Any], drawn: list[Any],
         ({"uniform": [0, float("inf")]}, "uniform needs a finite low end below its high end, not [0, inf]"),
         ({"loguniform": [0, 1]}, "loguniform needs a low end above 0, not 0"),
         ({"integer": [8, 2]}, "integer needs a finite low end below its high end, not [8, 2]"),
+        ({"integer": [0, 10**20]}, "integer needs ends between -2^53 and 2^53, not [0, 1e+20]"),
         ({"grid": [0.1, 0.2, 0.1]}, "grid names 0.1 twice"),
         ({"choice": [None, None]}, "choice names None twice"),
         ({"choice": []}, "choice: Tuple should have at least 1 item after validation, not 0 (got [])"),
@@ -156,6 +159,11 @@ def quantised(values: dict[str, Any]) -> None:
         pytest.param(quantised, "latency_ms: stage tuned simulates", id="what the stage does not report"),
         pytest.param(without_evaluations, "stopping: stage tuned is evaluated only at its end", id="no evaluation"),
         pytest.param(lambda values: values.update(stopping={"grace": 9}), "stopping.grace: 9 is more than", id="grace"),
+        pytest.param(
+            lambda values: values.update(stopping={"grace": 3}, overrides=["tuned.epochs=3"]),
+            "stopping: stage tuned is not evaluated from epoch 3 on before its end",
+            id="nothing left to stop",
+        ),
         pytest.param(lambda values: values.update(searcher="tpe"), "trials: a number is needed", id="no end"),
         pytest.param(
             lambda values: values.update(space={"pruned.percent": {"uniform": [0, 0.5]}}),
@@ -164,6 +172,16 @@ def quantised(values: dict[str, Any]) -> None:
         ),
         pytest.param(
             lambda values: values.update(constraints={"map50": {}}), "constraints.map50: give least", id="no limit"
+        ),
+        pytest.param(
+            lambda values: values.update(constraints={"map50": {"least": 50}}),
+            "constraints: map50 is a share of 1, which is never 50",
+            id="percent in place of a share",
+        ),
+        pytest.param(
+            lambda values: values.update(constraints={"parameters": {"most": -1}}),
+            "constraints: parameters is never below 0, so not at most -1",
+            id="a limit that nothing keeps",
         ),
     ],
 )
@@ -177,6 +195,7 @@ def test_a_search_that_cannot_work_is_refused(
 
 
 LAYERWISE = ["pruned.method=layerwise"]
+FRACTION = "Input should be a valid integer, got a number with a fractional part"
 
 
 @pytest.mark.parametrize(
@@ -201,6 +220,45 @@ LAYERWISE = ["pruned.method=layerwise"]
             {"space": {"pruned.percent": {"grid": [0.1]}, "base.epochs": {"grid": [1]}}, "stage": "base"},
             ["space.pruned.percent: is of a stage after base, which trials leave out; search another stage"],
             id="a stage that trials leave out",
+        ),
+        pytest.param(
+            {"space": {"pruned.percent": {"grid": [0.1]}}, "overrides": ["tuned.from=base"]},
+            ["space.pruned.percent: is of a stage on which tuned does not depend; search another stage"],
+            id="a stage beside the way to the searched one",
+        ),
+        pytest.param(
+            {
+                "space": {"pruned.percent": {"grid": [0.1]}},
+                "overrides": ["tuned.from=base", "tuned.distillation={teacher: pruned}"],
+            },
+            [],
+            id="a stage that teaches the searched one",
+        ),
+        pytest.param(
+            {"space": {"evaluation.batch_size": {"grid": [4]}, "base.checkpoint_every": {"grid": [2]}}},
+            [
+                "space.evaluation.batch_size: decides nothing that is measured; set it for all trials, in overrides",
+                "space.base.checkpoint_every: decides nothing that is measured; set it for all trials, in overrides",
+            ],
+            id="settings without effect",
+        ),
+        pytest.param(
+            {"space": {"base.epochs": {"uniform": [1, 6]}}, "searcher": "random", "trials": 2},
+            [f"space.base.epochs: stages.0.epochs: {FRACTION} (got 2.85)"],
+            id="fractions for a whole number",
+        ),
+        pytest.param(
+            {"space": {"tuned.epochs": {"grid": [3, 4]}, "base.epochs": {"grid": [0, 4]}}},
+            ["space.base.epochs: stages.0.epochs: Input should be greater than or equal to 1 (got 0)"],
+            id="the stage and not another one with the same key",
+        ),
+        pytest.param(
+            {"space": {"prunde.percent": {"grid": [0.1]}}, "overrides": ["base.epoch=3"]},
+            [
+                "overrides: stages.0.epoch: unknown key",
+                "space.prunde.percent: no stage prunde; stages are base, pruned, tuned",
+            ],
+            id="an override and a path",
         ),
         pytest.param(
             {"space": {"cluster.workers": {"choice": [0, 99]}}},
@@ -255,6 +313,15 @@ def test_a_recipe_need_not_be_one_without_the_values_that_are_searched(folder: P
     shares = {"pruned.percents": {"uniform": [0, 0.9], "length": 3}}
     lists = space(folder, space=shares, overrides=LAYERWISE, searcher="tpe", trials=2)
     assert check_space(lists, "space.yaml").stages[1].percents == (0, 0, 0)  # type: ignore[union-attr]
+
+
+def test_what_other_values_read_is_looked_at_too(folder: Path) -> None:
+    def without_nowhere(recipe: Recipe) -> list[str]:
+        return ["nothing is there"] if "nowhere" in str(recipe.shards) else []
+
+    shards = {"shards": {"choice": [str(folder / "shards"), "nowhere"]}}
+    problems = problems_of(lambda: check_space(space(folder, space=shards), "space.yaml", without_nowhere))
+    assert problems == ["space.shards: nowhere: nothing is there"]
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from ray.exceptions import NodeDiedError
-from searches import prepare, space
+from searches import prepare, record, space
 from wandb_log import configurations, records
 
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import Interrupted, MachineFailed, NonFiniteLoss, RunHeld, StorageError
 from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
-from yolo_dist.storage import location
+from yolo_dist.storage import location, publish
+from yolo_dist.train.tracking import read_metrics
 from yolo_dist.tune import trial_process
-from yolo_dist.tune.record import TrialRecord, read_record, read_records
+from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
 from yolo_dist.tune.space import recipe_of
 from yolo_dist.tune.trial import TrialPlan, run_trial
 from yolo_dist.tune.trial_process import TrialProcess
@@ -143,6 +145,28 @@ def test_what_a_stopped_trial_runs_into_afterwards_does_not_count(folder: Path) 
 
     assert run_trial(plan(folder, stopped_meanwhile), VALUES).state == "stopped"
     assert [record.state for record in read_records(search)] == ["stopped"]
+
+
+def test_a_store_that_fails_once_is_asked_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = location(f"memory://{folder.name}")
+    record("one", 0.5, 900).save(search)
+    publish(search / "trials" / "one" / "metrics.jsonl", '{"stage": "base"}\n')
+    publish(search / "trials" / "one" / "results.json", '[{"id": "base"}]')
+    reads: dict[str, int] = {}
+    opened = MemoryFileSystem.open
+
+    def fails_at_first(self: MemoryFileSystem, path: str, *args: Any, **options: Any) -> Any:
+        reads[path] = reads.get(path, 0) + 1
+        if reads[path] == 1:
+            raise OSError("connection reset by peer")
+        return opened(self, path, *args, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "open", fails_at_first)
+    monkeypatch.setattr("yolo_dist.object_store.LONGEST_WAIT", 0)
+    assert [trial.id for trial in read_records(search)] == ["one"]
+    assert read_metrics(search / "trials" / "one" / "metrics.jsonl") == [{"stage": "base"}]
+    assert finished_stages(search, "one") == ({"id": "base"},)
+    assert set(reads.values()) == {2}
 
 
 def test_a_record_that_is_damaged_is_no_record(folder: Path) -> None:

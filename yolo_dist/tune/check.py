@@ -1,18 +1,22 @@
 """All that is wrong with a space, told together before anything starts: each trial must be a recipe one can judge."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import shares_problems
+from yolo_dist.pipeline import WITHOUT_EFFECT
 from yolo_dist.recipe import Recipe, with_value
 from yolo_dist.tune.objective import problems_of_measures
 from yolo_dist.tune.space import Space, Values, recipe_of, up_to_stage
 
-WITHOUT_EFFECT = ("name", "storage", "cluster", "object_store", "tracking")
+OF_THE_RUN = ("name", "storage", "cluster", "object_store", "tracking")
 """Keys of a recipe on which no result depends."""
+
+OF_INPUTS = ("dataset", "shards", "model", "train_split", "validation_split", "teacher")
+"""Keys, the last of a path, whose values name what is read."""
 
 SHOWN = 3
 """Mistakes of one path that are told one by one."""
@@ -38,15 +42,48 @@ def check_space(space: Space, source: str, others: Callable[[Recipe], Iterable[s
     first, problems = _first_values(space, values)
     mistakes = _mistakes(space, values, {})
     if mistakes and _mistakes(space, values, first):
-        raise ConfigError(source, [f"recipe: {space.recipe}: {mistake}" for mistake in mistakes])
+        raise ConfigError(source, [*_problems_in_any_case(space, values, first), *problems])
     recipe = recipe_of(space, values, first if mistakes else {})
-    problems = [*_problems_of_paths(space, recipe), *problems, *_problems_of_values(space, values, first, recipe)]
     known_stage = space.stage in (None, *(stage.id for stage in recipe.stages))
-    recipe = up_to_stage(recipe, space.stage) if known_stage else recipe
-    problems += others(recipe)
+    upto = up_to_stage(recipe, space.stage) if known_stage else recipe
+    elsewhere = list(others(upto))
+    problems = [
+        *_problems_of_paths(space, recipe),
+        *problems,
+        *_problems_of_values(space, values, first, recipe),
+        *elsewhere,
+        *(_problems_of_inputs(space, values, first if mistakes else {}, others, elsewhere) if known_stage else ()),
+    ]
     if problems:
         raise ConfigError(source, list(dict.fromkeys(problems)))
-    return recipe
+    return upto
+
+
+def _problems_in_any_case(space: Space, recipe: Mapping[str, Any], first: Values) -> Iterator[str]:
+    """What is wrong with the recipe's file, with the overrides, and with the first values, where all are wrong."""
+    plain, varied = _mistakes(space, recipe, {}), _mistakes(space, recipe, first)
+    of_file = _mistakes(space.model_copy(update={"overrides": ()}), recipe, {})
+    for mistake in plain:
+        if mistake in varied:  # the others are none once the first values are there
+            yield f"recipe: {space.recipe}: {mistake}" if mistake in of_file else f"overrides: {mistake}"
+    yield from (f"{_culprit(mistake, first, recipe)}: {mistake}" for mistake in varied if mistake not in plain)
+
+
+def _problems_of_inputs(
+    space: Space,
+    recipe: Mapping[str, Any],
+    values: Values,
+    others: Callable[[Recipe], Iterable[str]],
+    known: Collection[str],
+) -> Iterator[str]:
+    """What is wrong with data, models and teachers that some values name."""
+    for path, distribution in space.space.items():
+        if path.split(".")[-1] in OF_INPUTS:
+            for value in distribution.samples:
+                varied = {**values, path: value}
+                if not _mistakes(space, recipe, varied):
+                    found = others(up_to_stage(recipe_of(space, recipe, varied), space.stage))
+                    yield from (f"space.{path}: {value}: {problem}" for problem in found if problem not in known)
 
 
 def _problems_of_paths(space: Space, recipe: Recipe) -> Iterator[str]:
@@ -54,11 +91,15 @@ def _problems_of_paths(space: Space, recipe: Recipe) -> Iterator[str]:
     overridden = [item.partition("=")[0] for item in space.overrides]
     ids = [stage.id for stage in recipe.stages]
     left_out = ids[ids.index(space.stage) + 1 :] if space.stage in ids else []
+    beside = set(ids) - {*left_out, *_leading_to(recipe, space.stage)} if space.stage in (None, *ids) else set()
     for path in space.space:
-        if path.split(".")[0] in WITHOUT_EFFECT:
+        whose, key = path.split(".")[0], path.split(".")[-1]
+        if whose in OF_THE_RUN or path == "evaluation.batch_size" or key in ("id", *WITHOUT_EFFECT):
             yield f"space.{path}: decides nothing that is measured; set it for all trials, in overrides"
-        if path.split(".")[0] in left_out:
+        if whose in left_out:
             yield f"space.{path}: is of a stage after {space.stage}, which trials leave out; search another stage"
+        if whose in beside:
+            yield f"space.{path}: is of a stage on which {space.stage or ids[-1]} does not depend; search another stage"
         yield from (
             f"space.{path}: is searched and overridden{_by(other, path)}; leave one out"
             for other in overridden
@@ -69,6 +110,18 @@ def _problems_of_paths(space: Space, recipe: Recipe) -> Iterator[str]:
             for other in space.space
             if path != other and _overlap(path, other) and len(other) < len(path)
         )
+
+
+def _leading_to(recipe: Recipe, stage: str | None) -> set[str]:
+    """Ids of a stage, the last by default, and of all that it starts and learns from."""
+    by_id = {other.id: other for other in recipe.stages}
+    found, waiting = set[str](), [stage or recipe.stages[-1].id]
+    while waiting:
+        for one in recipe.chain_of(by_id[waiting.pop()]):
+            teacher = recipe.teacher_stage_of(one)
+            waiting += [teacher] if teacher is not None and teacher not in found else []
+            found.add(one.id)
+    return found
 
 
 def _by(other: str, path: str) -> str:
@@ -97,8 +150,8 @@ def _problems_of_values(space: Space, recipe: Mapping[str, Any], first: Values, 
     """What is wrong with the recipe of the first value of everything, and with those of other values one by one."""
     base, known = first, _mistakes(space, recipe, first)
     if known:
-        culprits = {_culprit(problem, first) for problem in known}
-        yield from (f"{_culprit(problem, first)}: {problem}" for problem in known)
+        culprits = {_culprit(problem, first, recipe) for problem in known}
+        yield from (f"{_culprit(problem, first, recipe)}: {problem}" for problem in known)
         sound = {path: value for path, value in first.items() if f"space.{path}" not in culprits}
         base = sound if not _mistakes(space, recipe, sound) else first
     reported = _unreported(space, plain if _mistakes(space, recipe, base) else recipe_of(space, recipe, base))
@@ -138,9 +191,12 @@ def _unreported(space: Space, recipe: Recipe) -> list[str]:
     return [*of_measures, *of_stopping, *shares_problems(upto)]
 
 
-def _culprit(problem: str, values: Values) -> str:
+def _culprit(problem: str, values: Values, recipe: Mapping[str, Any]) -> str:
     """Which path a problem is about, that has the key in it; else all of them together."""
     keys = problem.partition(":")[0].split(".")
-    paths = [path for path in values if path.split(".")[-1] in keys or path.split(".")[0] == keys[0]]
+    if keys[0] == "stages" and keys[1:2] != [] and keys[1].isdigit():
+        keys = [str(recipe["stages"][int(keys[1])].get("id")), *keys[2:]]
+    paths = [path for path in values if _overlap(path, ".".join(keys))]
+    paths += [path for path in values if path.split(".")[-1] in keys or path.split(".")[0] == keys[0]]
     paths += [path for path in values if keys[-1] in path.split(".")]
     return f"space.{paths[0]}" if paths else "space"

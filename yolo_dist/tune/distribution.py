@@ -15,6 +15,11 @@ DIGITS = 4
 
 MOST_SAMPLES = 100
 
+INSIDE = 0.37
+"""Where in an interval a number is tried that no key for whole numbers takes."""
+
+LARGEST_RANGE = 2**53
+
 
 class Distribution(Config):
     """Values of one key: exactly one of the first five, or as many such values as `length` says."""
@@ -48,6 +53,8 @@ class Distribution(Config):
                 raise ValueError(f"{given[0]} needs a finite low end below its high end, not [{low:g}, {high:g}]")
             if self.loguniform is not None and low <= 0:
                 raise ValueError(f"loguniform needs a low end above 0, not {low:g}")
+            if self.integer is not None and max(abs(low), abs(high)) > LARGEST_RANGE:
+                raise ValueError(f"integer needs ends between -2^53 and 2^53, not [{low:g}, {high:g}]")
         return self
 
     @property
@@ -59,9 +66,11 @@ class Distribution(Config):
 
     @property
     def samples(self) -> Sequence[Any]:
-        """Values that show whether a recipe takes all of them: every choice, both bounds of an interval, and all
-        integers or, of many, the first and the last."""
-        of_one: Sequence[Any] = self.uniform or self.loguniform or self.options or ()
+        """Values that show whether a recipe takes all of them: every choice, both bounds of an interval and one inside,
+        and all integers or, of many, the first and the last."""
+        of_one: Sequence[Any] = self.options or ()
+        if (bounds := self.uniform or self.loguniform) is not None:
+            of_one = (*bounds, self._rounded(bounds[0] + INSIDE * (bounds[1] - bounds[0])))
         if self.integer is not None and len(of_one) > MOST_SAMPLES:
             of_one = (*of_one[: MOST_SAMPLES // 2], *of_one[-MOST_SAMPLES // 2 :])
         return of_one if self.length is None else [[value] * self.length for value in of_one]
@@ -91,5 +100,7 @@ class Distribution(Config):
 
     def _rounded(self, drawn: Any) -> Any:
         if (bounds := self.uniform or self.loguniform) is not None:
-            return min(max(float(f"{drawn:.{DIGITS}g}"), bounds[0]), bounds[1])
+            low, high = bounds
+            alike = int(max(0.0, math.log10(max(abs(low), abs(high)) / (high - low))))  # leading digits of all values
+            return min(max(float(f"{drawn:.{DIGITS + alike}g}"), low), high)
         return drawn if self.integer is not None else (self.options or ())[drawn]

@@ -4,11 +4,11 @@ from upath import UPath
 
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
-from yolo_dist.layout import RECIPE_FILE, STAGE_FILE
+from yolo_dist.layout import RECIPE_FILE, SPACE_FILE, STAGE_FILE
 from yolo_dist.storage import Url, copy_folder, local_copy, location, publish
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import results_of
-from yolo_dist.tune.space import SPACE_FILE, Space, recipe_of, searched_space
+from yolo_dist.tune.space import Space, recipe_of, searched_space
 
 MODEL_FOLDER = "model"
 

@@ -81,7 +81,7 @@ def hypervolume_curve(results: SearchResults) -> Any | None:
 
 def importance_bars(results: SearchResults, labels: Mapping[str, str]) -> Any | None:
     """Which share of each objective each path decides."""
-    if not results.importance:
+    if not any(results.importance.values()):
         return None
     figure = blank("share")
     for (name, shares), colour in zip(results.importance.items(), CLASS_COLOURS, strict=False):

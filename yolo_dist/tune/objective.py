@@ -54,6 +54,19 @@ class Limit(Config):
         return max(over + under)
 
 
+def _within_reach(limits: dict[Measure, Limit]) -> dict[Measure, Limit]:
+    for name, limit in limits.items():
+        if name in ACCURACIES and limit.least is not None and limit.least > 1:
+            raise ValueError(f"{name} is a share of 1, which is never {limit.least:g}; write 0.5 for 50 %")
+        if limit.most is not None and limit.most < 0:
+            raise ValueError(f"{name} is never below 0, so not at most {limit.most:g}")
+    return limits
+
+
+Limits = Annotated[dict[Measure, Limit], AfterValidator(_within_reach)]
+"""Limits by measure, which some trial can keep."""
+
+
 def losses(measured: Mapping[str, float], objectives: Mapping[Measure, Direction]) -> list[float]:
     """A trial's objectives, all of them better when smaller, in the order in which they were named."""
     return [measured[name] * (-1 if direction == "maximise" else 1) for name, direction in objectives.items()]

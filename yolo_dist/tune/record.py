@@ -9,6 +9,7 @@ from upath import UPath
 
 from yolo_dist.config import Config
 from yolo_dist.layout import RESULTS_FILE
+from yolo_dist.object_store import persistently
 from yolo_dist.storage import publish
 from yolo_dist.tune.space import Values
 
@@ -56,7 +57,8 @@ class TrialRecord(Config):
 def finished_stages(search: UPath, trial: str) -> tuple[dict[str, Any], ...]:
     """Rows of the results of the stages that a trial came through, whatever it ended with."""
     try:
-        return tuple(json.loads((search / "trials" / trial / RESULTS_FILE).read_bytes()))
+        file = search / "trials" / trial / RESULTS_FILE
+        return tuple(json.loads(persistently(file, file.read_bytes)))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return ()
 
@@ -64,7 +66,8 @@ def finished_stages(search: UPath, trial: str) -> tuple[dict[str, Any], ...]:
 def read_record(search: UPath, trial: str) -> TrialRecord | None:
     """The record of a trial; None where there is none that can be read."""
     try:
-        return TrialRecord.model_validate_json((search / "trials" / trial / RECORD_FILE).read_bytes())
+        file = search / "trials" / trial / RECORD_FILE
+        return TrialRecord.model_validate_json(persistently(file, file.read_bytes))
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
 
@@ -76,6 +79,6 @@ def read_records(search: UPath) -> list[TrialRecord]:
 
 def _records(search: UPath) -> Iterator[TrialRecord]:
     trials = search / "trials"
-    for folder in trials.iterdir() if trials.exists() else ():
+    for folder in persistently(trials, lambda: list(trials.iterdir()) if trials.exists() else []):
         if (record := read_record(search, folder.name)) is not None:
             yield record

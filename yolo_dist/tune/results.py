@@ -152,11 +152,8 @@ def _importance_for(number: int, records: Sequence[TrialRecord], space: Space) -
         shares = optuna.importance.get_param_importances(
             study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
         )
-    joined: dict[str, float] = {}
-    for place, share in shares.items():
-        path = place.partition("[")[0]
-        joined[path] = joined.get(path, 0.0) + share
-    return {path: round(share, 4) for path, share in sorted(joined.items(), key=lambda item: -item[1])}
+    # places of a list each by itself: their sum would be that of their noise
+    return {place: round(share, 4) for place, share in sorted(shares.items(), key=lambda item: -item[1])}
 
 
 def _as_optuna(record: TrialRecord, space: Space, loss: float) -> optuna.trial.FrozenTrial:

@@ -15,7 +15,7 @@ from yolo_dist.config import read_yaml
 from yolo_dist.console import say
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import check
-from yolo_dist.layout import RECIPE_FILE, UNFINISHED
+from yolo_dist.layout import RECIPE_FILE, SPACE_FILE, UNFINISHED
 from yolo_dist.lease import hold
 from yolo_dist.ray_cluster import join_cluster, problems_of_workers, resources_of_nodes, room_for
 from yolo_dist.recipe import Recipe
@@ -28,7 +28,7 @@ from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
 from yolo_dist.tune.shared_stages import LEASES
-from yolo_dist.tune.space import SPACE_FILE, Space, searched_space
+from yolo_dist.tune.space import Space, searched_space
 from yolo_dist.tune.stopping import scheduler_of
 from yolo_dist.tune.trial import Run, TrialPlan, run_pipeline
 from yolo_dist.tune.trial_process import TrialProcess, outcome_of
@@ -110,6 +110,8 @@ def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath,
         ConfigError: what there is must not be gone on with.
     """
     if not (folder / SPACE_FILE).exists():
+        if (folder / RECIPE_FILE).exists():
+            raise ConfigError(source, [f"{folder} holds a run; give the search another name=… or storage=…"])
         return
     if not resume:
         raise ConfigError(source, [f"{folder} holds a search; go on with --resume, or give another name=…"])

@@ -1,8 +1,8 @@
 """Stages that several trials have in common: done once, taken by all others, waited for while they are being done.
 
 In the search's folder: `shared/STAGE/KEY/` is a finished stage, `KEY.jsonl` beside it what its epochs left, and
-`shared/STAGE/` also has what is unfinished, so that who takes over a dead trial's stage goes on from its last
-checkpoint.
+`shared/STAGE/` also has what is unfinished, and who is at it, so that who takes over a dead trial's stage goes on from
+its last checkpoint, with the epochs that led to it.
 """
 
 import json
@@ -17,7 +17,7 @@ from upath import UPath
 from yolo_dist.layout import METRICS_FILE, STAGE_FILE
 from yolo_dist.lease import hold_unless_done
 from yolo_dist.object_store import persistently
-from yolo_dist.storage import copy_folder, publish, remove
+from yolo_dist.storage import copy_folder, location, publish, remove
 from yolo_dist.train.tracking import read_metrics
 
 KEY_DIGITS = 16
@@ -61,14 +61,36 @@ class SharedStages:
 
         with hold_unless_done(shared / LEASES / name, taken) as lease:
             if lease is None:
-                others = [line for line in read_metrics(run / METRICS_FILE) if line["stage"] != stage]
-                _write(run / METRICS_FILE, [*others, *read_metrics(epochs)])
+                _take_epochs(run, stage, read_metrics(epochs))
+            else:
+                owner = shared / LEASES / f"{name}.run"
+                if (before := _read_owner(owner)) is not None and before != run:
+                    _take_epochs(run, stage, _epochs_of(before, stage))
+                publish(owner, str(run))
             yield shared
             # who was away too long has done the stage for this trial alone: another one is doing it for all
             if lease is not None and not lease.lost:
-                _write(epochs, [line for line in read_metrics(run / METRICS_FILE) if line["stage"] == stage])
+                _write(epochs, _epochs_of(run, stage))
                 remove(kept)  # what is damaged, or was copied in part
                 copy_folder(target, kept, STAGE_FILE)
+
+
+def _read_owner(file: UPath) -> UPath | None:
+    """The run that did the stage last and did not finish it."""
+    try:
+        return location(persistently(file, file.read_text))
+    except FileNotFoundError:
+        return None
+
+
+def _take_epochs(run: UPath, stage: str, lines: list[dict[str, Any]]) -> None:
+    """Make those of another run this one's, in place of what it has of the stage."""
+    others = [line for line in read_metrics(run / METRICS_FILE) if line["stage"] != stage]
+    _write(run / METRICS_FILE, [*others, *lines])
+
+
+def _epochs_of(run: UPath, stage: str) -> list[dict[str, Any]]:
+    return [line for line in read_metrics(run / METRICS_FILE) if line["stage"] == stage]
 
 
 def _write(metrics: UPath, lines: list[dict[str, Any]]) -> None:

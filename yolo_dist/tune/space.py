@@ -13,14 +13,12 @@ from upath import UPath
 
 from yolo_dist.config import Config, problems_of, read_yaml, validate
 from yolo_dist.errors import ConfigError
+from yolo_dist.layout import SPACE_FILE
 from yolo_dist.recipe import Recipe, StageId, make_recipe, with_value
 from yolo_dist.storage import local_copy
 from yolo_dist.tune.distribution import Distribution
-from yolo_dist.tune.objective import Limit, Measure, Objectives
+from yolo_dist.tune.objective import Limits, Objectives
 from yolo_dist.tune.stopping import StoppingConfig
-
-SPACE_FILE = "space.yaml"
-"""What is searched, in the search's folder; its recipe lies beside it."""
 
 Values = dict[str, Any]
 """What one trial puts into the recipe, by path."""
@@ -39,7 +37,7 @@ class Space(Config):
     """Distributions by path: `key` or `stage.key`, as in overrides."""
     objectives: Objectives
     """Measures of the results: accuracies `maximise`, costs `minimise`; several make a Pareto front."""
-    constraints: dict[Measure, Limit] = Field(default_factory=dict)
+    constraints: Limits = Field(default_factory=dict)
     """Limits of measures: a trial outside counts for nothing, and searchers learn to stay inside."""
     stage: StageId | None = None
     """Stage whose row of the results is looked at, the last by default; trials leave out those after it."""
@@ -157,6 +155,7 @@ STAND_INS: dict[str, Any] = {
     "name": "space",
     "space": {"seed": {"choice": [0]}},
     "objectives": {"map50": "maximise"},
+    "trials": 1,
 }
 """What a space cannot be without, while the rest of it is looked at."""
 

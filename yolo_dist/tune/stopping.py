@@ -49,6 +49,11 @@ class StoppingConfig(Config):
             return [f"stopping: stage {stage.id} is evaluated only at its end; give it another evaluate_every"]
         if self.grace > stage.epochs:
             return [f"stopping.grace: {self.grace} is more than the {stage.epochs} epochs of stage {stage.id}"]
+        if not any(stage.evaluates_after(epoch) for epoch in range(self.grace - 1, stage.epochs)):
+            return [
+                f"stopping: stage {stage.id} is not evaluated from epoch {self.grace} on before its end; give it a "
+                "smaller evaluate_every, or stopping a smaller grace"
+            ]
         return []
 
 

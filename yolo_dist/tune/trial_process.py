@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 from upath import UPath
 
-from yolo_dist.errors import ConfigError
+from yolo_dist.errors import ConfigError, StorageError
 from yolo_dist.layout import METRICS_FILE
 from yolo_dist.pipeline import OwnStages, StageResult, Stages
 from yolo_dist.recipe import Recipe
@@ -68,9 +68,11 @@ class TrialProcess(tune.Trainable):
         if self._next is not None:
             self._begin(self._next)
         while True:
-            if self._watched and self._happened.empty() and (news := self._news()) is not None:
-                self._told = news
-                return {**news, "done": False}
+            if self._watched and self._happened.empty():
+                with suppress(StorageError):  # the trial itself says when the store stays away
+                    if (news := self._news()) is not None:
+                        self._told = news
+                        return {**news, "done": False}
             try:
                 happened = self._happened.get(timeout=LOOKING_SECONDS if self._watched else None)
             except Empty:

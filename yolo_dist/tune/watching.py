@@ -9,6 +9,7 @@ from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 
 from yolo_dist.console import say
+from yolo_dist.errors import StorageError
 from yolo_dist.report import words
 from yolo_dist.storage import location, publish
 from yolo_dist.tune.objective import Measure
@@ -73,7 +74,12 @@ class Watching(tune.Callback):
         self._over(trial, "failed", _reason(trial), trial.last_result or {})
 
     def _over(self, trial: Trial, state: str, reason: str, last: dict[str, Any]) -> None:
-        values = trial.config["values"]
+        try:
+            self._write_down(trial.config["values"], state, reason, last)
+        except StorageError as error:  # Tune would take it for the trial's
+            say(f"{trial_id(trial.config['values'])} is over, and cannot be written down: {error}")
+
+    def _write_down(self, values: Values, state: str, reason: str, last: dict[str, Any]) -> None:
         record = read_record(self.folder, trial_id(values))
         if record is None or not record.over:
             record = TrialRecord.model_validate(

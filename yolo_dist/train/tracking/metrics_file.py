@@ -5,6 +5,7 @@ from typing import Any
 
 from upath import UPath
 
+from yolo_dist.object_store import persistently
 from yolo_dist.storage import publish
 
 
@@ -25,6 +26,5 @@ class MetricsFile:
 
 def read_metrics(metrics: UPath) -> list[dict[str, Any]]:
     """Lines of a `metrics.jsonl`, none where it does not exist."""
-    if not metrics.exists():
-        return []
-    return [json.loads(line) for line in metrics.read_text().splitlines()]
+    text = persistently(metrics, lambda: metrics.read_text() if metrics.exists() else "")
+    return [json.loads(line) for line in text.splitlines()]
