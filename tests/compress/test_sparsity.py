@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from small_networks import cfg_of, conv, head, random_network
+from small_networks import cfg_of, conv, depthwise, head, random_network
 from torch.optim import SGD
 
 from yolo_dist.compress.graph import ChannelGraph
@@ -132,6 +132,13 @@ def test_scopes_are_the_candidates_of_what_shall_be_cut() -> None:
     assert sparsity_candidates(graph, "normal") == [1, 4]
     assert sparsity_candidates(graph, "shortcut") == [0, 1, 2, 4]
     assert sparsity_candidates(graph, "layer") == [2]
+
+
+def test_the_full_scope_has_what_the_classic_one_leaves_out() -> None:
+    """Layer 1 is read by a depthwise convolution; the linear convolution of the head has no γ."""
+    graph = ChannelGraph.from_cfg(cfg_of(conv(4), conv(4), depthwise(4, 3), conv(6), *head()))
+    assert sparsity_candidates(graph, "shortcut") == [0, 3]
+    assert sparsity_candidates(graph, "full") == [0, 1, 3]
 
 
 def test_the_gauge_of_blocks_counts_blocks_and_wants_some_of_them_to_vanish() -> None:

@@ -30,7 +30,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 HISTOGRAM_EDGES = np.concatenate(([0.0], np.logspace(-4, 1, 41)))
 
 
-SparsityScope = Literal["normal", "shortcut", "layer"]
+SparsityScope = Literal["normal", "shortcut", "full", "layer"]
 
 
 class SparsityConfig(Config):
@@ -38,7 +38,7 @@ class SparsityConfig(Config):
 
     scope: SparsityScope = "normal"
     """Candidate convolutions, by what is to be cut: `normal` are those that no shortcut ties, `shortcut` tied ones
-    too, `layer` those that feed the shortcuts of residual blocks."""
+    too, `full` all that pruning in scope full cuts, `layer` those that feed the shortcuts of residual blocks."""
     factor: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
     """Weight s of s·Σ|γ|; `auto` derives it from the stage's learning rates and `budget`."""
     budget: Annotated[float, Gt(0)] = 1.7
@@ -50,12 +50,14 @@ class SparsityConfig(Config):
 
 
 def sparsity_candidates(graph: ChannelGraph, scope: SparsityScope = "normal") -> list[int]:
-    """Convolutions whose γ sparse training shrinks: the candidates of the methods in classic scope."""
+    """Convolutions whose γ sparse training shrinks: the candidates of the methods in classic scope, or in full."""
     match scope:
         case "normal":
             return plain_convolutions(graph, "classic")
         case "shortcut":
             return prunable_convolutions(graph, "classic")
+        case "full":
+            return prunable_convolutions(graph, "full")
         case "layer":
             return sorted(block.feeding for block in residual_blocks(graph))
 
