@@ -256,7 +256,7 @@ FRACTION = "Input should be a valid integer, got a number with a fractional part
             {"space": {"prunde.percent": {"grid": [0.1]}}, "overrides": ["base.epoch=3"]},
             [
                 "overrides: stages.0.epoch: unknown key",
-                "space.prunde.percent: no stage prunde; stages are base, pruned, tuned",
+                "space.prunde.percent: prunde: unknown key",
             ],
             id="an override and a path",
         ),
