@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 TUNED = "-tuned"
@@ -96,10 +97,11 @@ def _draw_stages(rows: Sequence[Row], figure: Figure) -> None:
 def _draw_cuts(rows: Sequence[Row], figure: Figure) -> None:
     """Accuracy after fine-tuning against parameters; stages repeated with several seeds with their spread."""
     axes = figure.subplots()
+    axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
     by_name: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         stage = row["stage"]
-        if stage.endswith(TUNED) or stage in ("base", "scratch", "base-longer"):
+        if stage.endswith(TUNED) or stage in ("base", "scratch", "base-longer", "sparse-longer"):
             by_name[_family(stage)][stage].append(row)
     for family, stages in by_name.items():
         points = sorted(stages.values(), key=lambda some: mean(row["parameters"] for row in some))
@@ -113,7 +115,7 @@ def _draw_cuts(rows: Sequence[Row], figure: Figure) -> None:
         )
     axes.set(xscale="log", xlabel="parameters", ylabel="mAP50 on validation images")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper", frameon=False)
 
 
 def _family(stage: str) -> str:
