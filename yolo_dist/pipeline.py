@@ -56,6 +56,8 @@ from yolo_dist.train.checkpoint import has_checkpoints
 
 WITHOUT_EFFECT = {"checkpoint_every", "checkpoints_kept"}
 """Settings of a stage on which nothing it gives depends: a training that has begun goes on when they change."""
+EVALUATED_ALIKE = {"batch_size"}
+"""Settings of `evaluation` on which only rounding depends: less memory must not cost a finished training."""
 
 RESULT_FORMAT = 6
 """Counts up when a stage of the same configuration would give another result than before."""
@@ -329,8 +331,7 @@ def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath, teacher: UP
         "start": read_record(start)[1],
         "train": inputs.train.fingerprint,
         "validation": inputs.validation.fingerprint,
-        # without the batch size, on which only rounding depends: less memory must not cost a finished training
-        "evaluation": recipe.evaluation.model_dump(mode="json", exclude_none=True, exclude={"batch_size"}),
+        "evaluation": recipe.evaluation.model_dump(mode="json", exclude_none=True, exclude=EVALUATED_ALIKE),
         "max_detections": inputs.card.max_detections,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -210,6 +210,11 @@ def test_a_search_and_a_run_of_one_name_are_not_mixed(begun: Path) -> None:
         search(space(begun))
 
 
+def test_a_search_that_ended_before_its_recipe_was_written_goes_on(begun: Path, ray_session: None) -> None:
+    (begun / "searches" / "tiny-search" / "recipe.yaml").unlink()
+    assert len(search(space(begun), resume=True, run=quick).trials) == 4
+
+
 def test_another_search_is_not_gone_on_with(begun: Path) -> None:
     (begun / "recipe.yaml").write_text((begun / "recipe.yaml").read_text() + "seed: 5\n")
     with pytest.raises(ConfigError) as refused:

@@ -85,6 +85,7 @@ def test_who_takes_a_stage_over_has_the_epochs_before_too(folder: Path) -> None:
         do("dead", range(1, 6), finish=False)
     assert do("other", range(5, 9), finish=True) == [1, 2, 3, 4, 5, 6, 7, 8]  # from the checkpoint after epoch 4
     assert do("third", range(0), finish=True) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert not list((folder / "shared" / "base" / "leases").glob("*.run"))
 
 
 def test_two_trials_at_the_same_time_run_the_same_stage_once(folder: Path) -> None:

@@ -324,6 +324,29 @@ def test_what_other_values_read_is_looked_at_too(folder: Path) -> None:
     assert problems == ["space.shards: nowhere: nothing is there"]
 
 
+def test_a_teacher_inside_of_a_block_is_looked_at(folder: Path) -> None:
+    def without_teachers(recipe: Recipe) -> list[str]:
+        return [f"no bundle {teacher}" for teacher in recipe.foreign_teachers()]
+
+    blocks = {"tuned.distillation": {"choice": [None, {"teacher": "base"}, {"teacher": "bsae"}]}}
+    (problem,) = problems_of(lambda: check_space(space(folder, space=blocks), "space.yaml", without_teachers))
+    assert problem.endswith(": no bundle bsae")
+
+
+def test_a_number_of_trials_that_is_none_is_one_mistake(folder: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(space(folder).to_yaml()) | {"searcher": "random", "trials": 0}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(values))
+    (problem,) = problems_of(lambda: read_space(str(tmp_path / "space.yaml"), others=check_space))
+    assert problem.startswith("trials: Input should be greater than or equal to 1")
+
+
+@pytest.mark.parametrize("stages", [["base"], {"base": 1}, "base", None], ids=str)
+def test_stages_that_are_none_are_told(folder: Path, tmp_path: Path, stages: Any) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(read_yaml(folder / "recipe.yaml") | {"stages": stages}))
+    odd = space(folder, recipe=str(tmp_path / "recipe.yaml"))
+    assert any("stages" in problem for problem in problems_of(lambda: check_space(odd, "space.yaml")))
+
+
 @pytest.mark.parametrize(
     ("objectives", "problem"),
     [

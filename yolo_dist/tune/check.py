@@ -7,16 +7,13 @@ from typing import Any
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import shares_problems
-from yolo_dist.pipeline import WITHOUT_EFFECT
+from yolo_dist.pipeline import EVALUATED_ALIKE, WITHOUT_EFFECT
 from yolo_dist.recipe import Recipe, with_value
 from yolo_dist.tune.objective import problems_of_measures
 from yolo_dist.tune.space import Space, Values, recipe_of, up_to_stage
 
 OF_THE_RUN = ("name", "storage", "cluster", "object_store", "tracking")
 """Keys of a recipe on which no result depends."""
-
-OF_INPUTS = ("dataset", "shards", "model", "train_split", "validation_split", "teacher")
-"""Keys, the last of a path, whose values name what is read."""
 
 SHOWN = 3
 """Mistakes of one path that are told one by one."""
@@ -52,8 +49,10 @@ def check_space(space: Space, source: str, others: Callable[[Recipe], Iterable[s
         *problems,
         *_problems_of_values(space, values, first, recipe),
         *elsewhere,
-        *(_problems_of_inputs(space, values, first if mistakes else {}, others, elsewhere) if known_stage else ()),
     ]
+    if known_stage:
+        sound = space.model_copy(update={"space": {path: space.space[path] for path in first}})
+        problems += _problems_elsewhere(sound, values, first if mistakes else {}, others, upto, elsewhere)
     if problems:
         raise ConfigError(source, list(dict.fromkeys(problems)))
     return upto
@@ -69,21 +68,32 @@ def _problems_in_any_case(space: Space, recipe: Mapping[str, Any], first: Values
     yield from (f"{_culprit(mistake, first, recipe)}: {mistake}" for mistake in varied if mistake not in plain)
 
 
-def _problems_of_inputs(
+def _problems_elsewhere(
     space: Space,
     recipe: Mapping[str, Any],
     values: Values,
     others: Callable[[Recipe], Iterable[str]],
+    looked_at: Recipe,
     known: Collection[str],
 ) -> Iterator[str]:
-    """What is wrong with data, models and teachers that some values name."""
+    """What `others` says of recipes that read something else than the one it was asked about."""
+    read = [_read_by(looked_at)]
     for path, distribution in space.space.items():
-        if path.split(".")[-1] in OF_INPUTS:
-            for value in distribution.samples:
-                varied = {**values, path: value}
-                if not _mistakes(space, recipe, varied):
-                    found = others(up_to_stage(recipe_of(space, recipe, varied), space.stage))
-                    yield from (f"space.{path}: {value}: {problem}" for problem in found if problem not in known)
+        for value in distribution.samples:
+            if _mistakes(space, recipe, varied := {**values, path: value}):
+                continue
+            variation = up_to_stage(recipe_of(space, recipe, varied), space.stage)
+            if _read_by(variation) not in read:
+                read.append(_read_by(variation))
+                yield from (
+                    f"space.{path}: {value}: {problem}" for problem in others(variation) if problem not in known
+                )
+
+
+def _read_by(recipe: Recipe) -> tuple[Any, ...]:
+    """What a recipe names of data and models."""
+    data = recipe.dataset, recipe.shards, recipe.train_split, recipe.validation_split
+    return *data, recipe.model, recipe.foreign_teachers()
 
 
 def _problems_of_paths(space: Space, recipe: Recipe) -> Iterator[str]:
@@ -93,8 +103,9 @@ def _problems_of_paths(space: Space, recipe: Recipe) -> Iterator[str]:
     left_out = ids[ids.index(space.stage) + 1 :] if space.stage in ids else []
     beside = set(ids) - {*left_out, *_leading_to(recipe, space.stage)} if space.stage in (None, *ids) else set()
     for path in space.space:
-        whose, key = path.split(".")[0], path.split(".")[-1]
-        if whose in OF_THE_RUN or path == "evaluation.batch_size" or key in ("id", *WITHOUT_EFFECT):
+        whose, *keys = path.split(".")
+        idle = EVALUATED_ALIKE if whose == "evaluation" else {"id", *WITHOUT_EFFECT}
+        if whose in OF_THE_RUN or idle & {*keys}:
             yield f"space.{path}: decides nothing that is measured; set it for all trials, in overrides"
         if whose in left_out:
             yield f"space.{path}: is of a stage after {space.stage}, which trials leave out; search another stage"
@@ -194,8 +205,8 @@ def _unreported(space: Space, recipe: Recipe) -> list[str]:
 def _culprit(problem: str, values: Values, recipe: Mapping[str, Any]) -> str:
     """Which path a problem is about, that has the key in it; else all of them together."""
     keys = problem.partition(":")[0].split(".")
-    if keys[0] == "stages" and keys[1:2] != [] and keys[1].isdigit():
-        keys = [str(recipe["stages"][int(keys[1])].get("id")), *keys[2:]]
+    if keys[0] == "stages" and len(keys) > 1 and isinstance(stage := recipe["stages"][int(keys[1])], Mapping):
+        keys = [str(stage.get("id")), *keys[2:]]
     paths = [path for path in values if _overlap(path, ".".join(keys))]
     paths += [path for path in values if path.split(".")[-1] in keys or path.split(".")[0] == keys[0]]
     paths += [path for path in values if keys[-1] in path.split(".")]

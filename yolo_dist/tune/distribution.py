@@ -19,6 +19,7 @@ INSIDE = 0.37
 """Where in an interval a number is tried that no key for whole numbers takes."""
 
 LARGEST_RANGE = 2**53
+"""Up to which every whole number is a float too."""
 
 
 class Distribution(Config):

@@ -73,8 +73,8 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
     values = read_yaml(space.recipe)
     with hold(folder, say):
         _require_this_search(space, values, folder, resume, source)
+        publish(folder / SPACE_FILE, space.to_yaml())  # first: a recipe alone is that of a run
         publish(folder / RECIPE_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-        publish(folder / SPACE_FILE, space.to_yaml())
         identity = run_identity(folder, recipe.tracking)
         plan = TrialPlan(space, values, str(folder), identity, str(Path.cwd()), run, recipe)
         _fit(plan, recipe)
@@ -119,8 +119,9 @@ def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath,
     changed = [
         key for key in ("space", "overrides", "objectives", "stage") if getattr(before, key) != getattr(space, key)
     ]
-    with local_copy(folder / RECIPE_FILE) as file:
-        changed += ["recipe"] if read_yaml(file) != recipe else []
+    if (folder / RECIPE_FILE).exists():
+        with local_copy(folder / RECIPE_FILE) as file:
+            changed += ["recipe"] if read_yaml(file) != recipe else []
     if changed:
         raise ConfigError(source, [f"{key}: is not what the search in {folder} began with" for key in changed])
 

@@ -22,7 +22,8 @@ from yolo_dist.train.tracking import read_metrics
 
 KEY_DIGITS = 16
 LEASES = "leases"
-"""Folder in which each stage that is being done has one of its own, for the file that says by whom."""
+"""Folder in which each stage that is being done has one of its own, for the files that say by which process, and beside
+it a file that says for which run."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class SharedStages:
         """
         shared, target = self.folder / stage, run / "stages" / stage
         name = key[:KEY_DIGITS]
-        kept, epochs = shared / name, shared / f"{name}.jsonl"
+        kept, epochs, owner = shared / name, shared / f"{name}.jsonl", shared / LEASES / f"{name}.run"
 
         damaged = None
 
@@ -63,7 +64,6 @@ class SharedStages:
             if lease is None:
                 _take_epochs(run, stage, read_metrics(epochs))
             else:
-                owner = shared / LEASES / f"{name}.run"
                 if (before := _read_owner(owner)) is not None and before != run:
                     _take_epochs(run, stage, _epochs_of(before, stage))
                 publish(owner, str(run))
@@ -73,6 +73,7 @@ class SharedStages:
                 _write(epochs, _epochs_of(run, stage))
                 remove(kept)  # what is damaged, or was copied in part
                 copy_folder(target, kept, STAGE_FILE)
+                remove(owner)
 
 
 def _read_owner(file: UPath) -> UPath | None:

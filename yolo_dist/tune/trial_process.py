@@ -68,11 +68,9 @@ class TrialProcess(tune.Trainable):
         if self._next is not None:
             self._begin(self._next)
         while True:
-            if self._watched and self._happened.empty():
-                with suppress(StorageError):  # the trial itself says when the store stays away
-                    if (news := self._news()) is not None:
-                        self._told = news
-                        return {**news, "done": False}
+            if self._watched and self._happened.empty() and (news := self._news()) is not None:
+                self._told = news
+                return {**news, "done": False}
             try:
                 happened = self._happened.get(timeout=LOOKING_SECONDS if self._watched else None)
             except Empty:
@@ -105,8 +103,13 @@ class TrialProcess(tune.Trainable):
         return self.plan.run(recipe, _ToldStages(stages or OwnStages(), self._happened))
 
     def _news(self) -> dict[str, Any] | None:
-        """The first evaluation that was not told yet; after the last epoch nothing is left to stop."""
-        search = location(self.plan.folder)
+        """The first evaluation that was not told yet; after the last epoch nothing is left to stop. While the store is
+        away there is none: the trial itself says so if it stays away."""
+        with suppress(StorageError):
+            return self._first_untold(location(self.plan.folder))
+        return None
+
+    def _first_untold(self, search: UPath) -> dict[str, Any] | None:
         for line in read_metrics(search / "trials" / self._id / METRICS_FILE):
             new = line["stage"] == self._watched and self._told["epoch"] < line["epoch"] < line["epochs"]
             if new and line.get("map") is not None:
