@@ -173,10 +173,10 @@ class NonFiniteLoss(TrainError):
 
 
 class Interrupted(TrainError):
-    """Training was asked to end by a signal, and kept its state before it did."""
+    """Training or a search was asked to end by a signal, and kept its state before it did."""
 
-    def __init__(self, signal: int, place: str) -> None:
-        super().__init__(f"stopped by {Signals(signal).name} {place}; the same command goes on from there")
+    def __init__(self, signal: int, place: str, next_step: str = "the same command goes on from there") -> None:
+        super().__init__(f"stopped by {Signals(signal).name} {place}; {next_step}")
         self.exit_code = 128 + signal
 
 

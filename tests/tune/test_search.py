@@ -1,8 +1,11 @@
 """Whole searches on Ray: every trial's end is known, and a search that was interrupted goes on."""
 
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from searches import prepare, record, space
 
 from yolo_dist import ray_cluster
 from yolo_dist.config import read_yaml
-from yolo_dist.errors import ConfigError, NonFiniteLoss, StorageError
+from yolo_dist.errors import ConfigError, Interrupted, NonFiniteLoss, StorageError
 from yolo_dist.pipeline import StageResult, run
 from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe, read_recipe
@@ -108,6 +111,41 @@ def test_trials_share_the_stages_they_agree_on_and_one_can_be_taken_out(
     )
     target = export_trial(space(folder), "knee")
     assert (target / "model" / "model.weights").exists()
+
+
+def interrupting(recipe: Recipe, _stages: Any) -> list[StageResult]:
+    """A trial in the middle of which the search's own process is told to end, once."""
+    asked = Path(recipe.storage).parent / "asked.json"
+    if recipe.stages[1].percent == 0.2 and asked.exists():  # type: ignore[union-attr]
+        os.kill(*json.loads(asked.read_text()))
+        asked.unlink()
+        threading.Event().wait()
+    return quick(recipe, _stages)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_search_that_is_told_to_end_says_where_it_is_and_goes_on(
+    folder: Path, ray_session: None, capfd: pytest.CaptureFixture[str], asked: int
+) -> None:
+    one = space(folder, space={"pruned.percent": {"grid": [0.1, 0.2, 0.3]}}, concurrent=1)
+    root = folder / "searches" / "tiny-search"
+    root.mkdir(parents=True)
+    (root / "asked.json").write_text(json.dumps([os.getpid(), asked]))
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    name = signal.Signals(asked).name
+    with pytest.raises(Interrupted, match=f"stopped by {name} after 1 of 3 trials; --resume goes on") as error:
+        search(one, run=interrupting)
+    assert error.value.exit_code == 128 + asked
+    assert f"{name}: ending; once more ends it at once\n" in capfd.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert {record.values["pruned.percent"]: record.state for record in read_records(location(root))} == {
+        0.1: "finished",
+        0.2: "running",
+    }
+    assert (root / "tune.html").exists()
+    results = search(one, resume=True, run=interrupting)
+    assert [record.state for record in results.trials] == ["finished"] * 3
+    assert sorted((root / "runs.txt").read_text().split()) == ["0.1", "0.2", "0.3"]
 
 
 def away_at_first(recipe: Recipe, _stages: Any) -> list[StageResult]:

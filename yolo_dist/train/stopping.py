@@ -53,10 +53,16 @@ class StopOnCluster(Stop):
 
 
 @contextmanager
-def hearing_signals(ask: Callable[[int], None]) -> Iterator[None]:
+def hearing_signals(
+    ask: Callable[[int], None], answer: str = "ending after this step, with a checkpoint"
+) -> Iterator[None]:
     """Pass the first SIGINT or SIGTERM on; the second one does what it always did.
 
     Only a process's main thread hears signals: elsewhere nothing changes.
+
+    Args:
+        ask: is given the signal's number.
+        answer: what whoever sent the first one is told.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -71,7 +77,7 @@ def hearing_signals(ask: Callable[[int], None]) -> Iterator[None]:
         restore()
         name = signal.Signals(number).name
         # not through a stream, which may be in the middle of a line
-        os.write(2, f"{name}: ending after this step, with a checkpoint; once more ends it at once\n".encode())
+        os.write(2, f"{name}: {answer}; once more ends it at once\n".encode())
         ask(number)
 
     for number in SIGNALS:

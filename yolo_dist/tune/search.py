@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from upath import UPath
 
 from yolo_dist.config import read_yaml
 from yolo_dist.console import say
-from yolo_dist.errors import ConfigError
+from yolo_dist.errors import ConfigError, Interrupted
 from yolo_dist.inputs import check
 from yolo_dist.layout import RECIPE_FILE, SPACE_FILE, UNFINISHED
 from yolo_dist.lease import hold
@@ -22,6 +23,7 @@ from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import run_identity
 from yolo_dist.storage import local_copy, location, publish, remove
 from yolo_dist.train.cluster import ClusterConfig
+from yolo_dist.train.stopping import Stop, hearing_signals
 from yolo_dist.tune.check import check_space
 from yolo_dist.tune.page import render_search
 from yolo_dist.tune.record import TrialRecord, read_records
@@ -35,6 +37,7 @@ from yolo_dist.tune.trial_process import TrialProcess, outcome_of
 from yolo_dist.tune.watching import Watching, write_results
 
 PAGE = "tune.html"
+GOES_ON = "--resume goes on with the others"
 
 
 def check_search(space: Space, source: str) -> Recipe:
@@ -65,6 +68,7 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
 
     Raises:
         ConfigError: see `check_search`; there is a search already, or another one than that to go on with.
+        Interrupted: by SIGINT or SIGTERM; the results so far are written.
         RunHeld: another process runs it.
     """
     source = source or space.name
@@ -77,14 +81,17 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
         publish(folder / RECIPE_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         identity = run_identity(folder, recipe.tracking)
         plan = TrialPlan(space, values, str(folder), identity, str(Path.cwd()), run, recipe)
-        _fit(plan, recipe)
+        stopped_by = _fit(plan, recipe)
         results = write_results(plan)
         publish(folder / PAGE, render_search(results))
         over = sum(record.over and not record.lost for record in results.trials)
         if over >= space.most_trials:
             _tidy(folder)
     if over < space.most_trials:
-        say(f"{space.name}: {over} of {space.most_trials} trials are over; --resume goes on with the others")
+        reached = f"{over} of {space.most_trials} trials"
+        if stopped_by:
+            raise Interrupted(stopped_by, f"after {reached}", GOES_ON)
+        say(f"{space.name}: {reached} are over; {GOES_ON}")
     return results
 
 
@@ -126,8 +133,8 @@ def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath,
         raise ConfigError(source, [f"{key}: is not what the search in {folder} began with" for key in changed])
 
 
-def _fit(plan: TrialPlan, recipe: Recipe) -> None:
-    """Run the trials that are left."""
+def _fit(plan: TrialPlan, recipe: Recipe) -> int:
+    """Run the trials that are left; by which signal that ended, 0 if by none."""
     space, cluster = plan.space, recipe.cluster
     records = list(_begun(location(plan.folder)))
     proposals = Proposals(
@@ -136,15 +143,24 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
         first=[record.values for record in records if not record.over],
     )
     if proposals.left <= 0:
-        return
+        return 0
     join_cluster(cluster.resources, max(1, cluster.fewest_workers), "cluster.workers", quiet=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one tells of Tune's own folder, which goes
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # the recipe's paths are relative to the folder of the search
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours hears SIGTERM too, which batch systems send
+
+    def end(number: int) -> None:
+        stop.ask(number)
+        if not callable(signal.getsignal(signal.SIGUSR1)):  # Tune has not begun
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGUSR1)  # by which Tune ends and leaves trials as they are
+
+    stop = Stop()
     watched = None if space.stopping is None else space.stopping.stage_of(recipe)
     trainable = tune.with_resources(tune.with_parameters(TrialProcess, plan=plan), _resources(cluster))
-    with tempfile.TemporaryDirectory(prefix="yolo-dist-tune-") as notes:
+    with tempfile.TemporaryDirectory(prefix="yolo-dist-tune-") as notes, hearing_signals(end, "ending"):
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -163,6 +179,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> None:
                 verbose=0,
             ),
         ).fit()
+    return stop.signal
 
 
 def _begun(search: UPath) -> Iterator[TrialRecord]:
