@@ -21,7 +21,7 @@ from yolo_dist.data.augment import (
     jitter_colour,
     random_affine,
 )
-from yolo_dist.data.image import Pixels
+from yolo_dist.data.image import PADDING, Pixels
 from yolo_dist.data.mosaic import mosaic_into
 from yolo_dist.errors import ConfigError
 
@@ -170,6 +170,14 @@ def test_a_mosaic_holds_four_images_around_one_point() -> None:
     around = [image[y - 1, x - 1], image[y - 1, x], image[y, x - 1], image[y, x]]
     assert [tuple(colour.tolist()) for colour in around] == colours
     assert 1 <= len(boxes) <= 4
+
+
+@pytest.mark.parametrize("shape", [(1, 1000), (1000, 1)])
+def test_an_image_too_thin_for_a_mosaic_leaves_its_quarter_grey(shape: tuple[int, int]) -> None:
+    thin = np.zeros((*shape, 3), np.uint8), boxes_of((0, 0, shape[1], shape[0]))
+    image, boxes = mosaic([thin] * 4, (96, 64), np.random.default_rng(0))
+    assert (image == PADDING).all()
+    assert not len(boxes)
 
 
 @settings(deadline=None, max_examples=30)

@@ -12,6 +12,7 @@ from PIL import Image
 from yolo_dist.data.image import (
     MAX_PIXELS,
     Pixels,
+    check_image,
     decode_image,
     letterbox,
     plan_letterbox,
@@ -93,6 +94,13 @@ def test_exif_rotation_is_left_out_so_that_boxes_stay_on_their_pixels(orientatio
     assert (header.width, header.height, header.orientation) == (64, 48, orientation)
     assert corners(decode_image(data)) == UPRIGHT
     assert decode_image(data, upright=True).shape[:2] == ((64, 48) if orientation >= 5 else (48, 64))
+
+
+@pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xCB], ids=["lossless", "hierarchical", "lossless arithmetic"])
+def test_a_jpeg_of_a_kind_that_nothing_decodes_is_refused_at_once(frame: int) -> None:
+    data = encoded(quartered()).replace(b"\xff\xc0", bytes([0xFF, frame]), 1)
+    with pytest.raises(ImageError, match=r"^a\.jpg: cannot be decoded; replace or remove it"):
+        check_image(data, "a.jpg")
 
 
 def test_reduced_decoding_gives_a_smaller_picture_of_the_same() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -205,6 +206,7 @@ def test_a_manifest_of_another_version_is_refused(converted: Path) -> None:
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(converted: Path) -> None:
+    shutil.copytree(converted / "train", converted / ".train.unfinished.old")  # of a process that was killed
     assert converted_splits(converted) == ["train"]
     with pytest.raises(DataError, match="split 'val' is not converted, it holds train"):
         open_split(converted, "val")

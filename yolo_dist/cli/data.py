@@ -10,6 +10,7 @@ from yolo_dist.cli.options import Json, Workers, image_size
 from yolo_dist.config import validate
 from yolo_dist.data.anchor_plot import plot_anchors
 from yolo_dist.data.anchors import RECALL_IOU, kmeans_anchors, letterboxed_sizes
+from yolo_dist.data.annotations import Reason
 from yolo_dist.data.card import card_names, find_card
 from yolo_dist.data.card_anchors import write_anchors
 from yolo_dist.data.conversion.convert import ConvertConfig
@@ -198,3 +199,6 @@ def _show_manifests(manifests: dict[str, Manifest], as_json: bool) -> None:
         typer.echo(f"  boxes: {boxes or 'none'}; ignored {manifest.ignored:,}")
         for reason, count in manifest.rejected.items():
             typer.echo(f"  left out: {count:,} × {reason}, such as {manifest.examples[reason][0]}")
+        if manifest.turned:
+            example = manifest.examples[Reason.STORED_TURNED][0]
+            typer.echo(f"  in doubt: {manifest.turned:,} × {Reason.STORED_TURNED}, such as {example}")

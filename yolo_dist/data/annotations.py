@@ -38,7 +38,7 @@ class Boxes:
 
 
 class Reason(StrEnum):
-    """Why a box or an image is left out of a conversion; the words the manifest uses."""
+    """Why a box or an image is left out of a conversion, or in doubt; the words the manifest uses."""
 
     UNKNOWN_CLASS = "unknown class"
     BAD_NUMBER = "bad number"
@@ -48,11 +48,12 @@ class Reason(StrEnum):
     IMAGE_UNREADABLE = "image unreadable"
     ANNOTATION_UNREADABLE = "annotation unreadable"
     SIZE_DIFFERS = "image size differs from its annotation"
+    STORED_TURNED = "turned by EXIF, annotated either way"
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A box or image that cannot be used.
+    """A box or image that cannot be used, or perhaps should not.
 
     Attributes:
         reason: the kind of mistake, by which a manifest counts.

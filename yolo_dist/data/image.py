@@ -24,7 +24,6 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
 }
 _JPEG_START = b"\xff\xd8"
-_JPEG_FORMATS = ("JPEG", "MPO")
 _END_MARKER = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 
 
@@ -71,16 +70,15 @@ def read_header(data: bytes, source: str = "image") -> ImageHeader:
 
 
 def check_image(data: bytes, source: str = "image") -> ImageHeader:
-    """The header of an image that can be decoded.
-
-    A JPEG is not decoded for it, which would cost far more than reading it: damage inside costs pixels, not the image.
+    """The header of an image that can be decoded, with its pixels as they are stored.
 
     Raises:
-        ImageError: it cannot be decoded; names `source`.
+        ImageError: it cannot be decoded, or OpenCV would turn it; names `source`.
     """
     header = read_header(data, source)
-    if header.format not in _JPEG_FORMATS:
-        decode_image(data, source=source, trusted=True)
+    if header.format == "TIFF" and header.orientation > 1:  # IMREAD_IGNORE_ORIENTATION does not hold for it
+        raise ImageError(f"{source}: a TIFF with orientation {header.orientation}; save it upright")
+    decode_image(data, source=source, trusted=True)
     return header
 
 

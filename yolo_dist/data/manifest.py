@@ -49,6 +49,8 @@ class Manifest(Config):
     """Boxes that metrics and losses skip: crowds, difficult objects, ignored regions."""
     rejected: dict[str, int]
     """How many boxes and images were left out, by reason."""
+    turned: int = 0
+    """Images that were kept as stored, although EXIF asks for a turn and nothing tells which way their boxes count."""
     examples: dict[str, tuple[str, ...]]
     """The first few of each reason: file, place, what was found."""
     shards: tuple[ShardRecord, ...]
@@ -72,7 +74,8 @@ class Manifest(Config):
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        values = self.model_dump(mode="json", exclude=None if self.turned else {"turned"})
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_manifest(folder: UPath) -> Manifest:

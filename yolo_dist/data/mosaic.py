@@ -32,24 +32,29 @@ def mosaic_into(tiles: Iterable[tuple[Pixels, Boxes]], canvas: Pixels, generator
         scale = plan_letterbox(width, height, size).scale
         left = float(x if number % 2 else x - width * scale)
         top = float(y if number // 2 else y - height * scale)
-        _lay(image, canvas, scale, left, top)
+        if not _lay(image, canvas, scale, left, top):
+            placed.append(Boxes())
+            continue
         shift = np.array([left, top, left, top], np.float32)
         moved = Boxes(boxes.xyxy * np.float32(scale) + shift, boxes.labels, boxes.ignore)
         placed.append(cut(moved, *size))
     return join(placed)
 
 
-def _lay(image: Pixels, canvas: Pixels, scale: float, left: float, top: float) -> None:
-    """Scale the part of an image that lies on the canvas, and write it there."""
+def _lay(image: Pixels, canvas: Pixels, scale: float, left: float, top: float) -> bool:
+    """Scale the part of an image that lies on the canvas, and write it there; False if no pixel of it is left."""
     origin = np.array([left, top, left, top])
     sides = np.array(image.shape[1::-1])
     corners = origin + scale * np.array([0, 0, *sides])
     window = np.clip(corners.round(), 0, np.tile(canvas.shape[1::-1], 2)).astype(int)
+    if (window[2:] <= window[:2]).any():  # a very thin image
+        return False
     source = ((window - origin) / scale).round().astype(int)
     start = np.clip(source[:2], 0, sides - 1)
     end = np.clip(source[2:], start + 1, sides)
     part = image[start[1] : end[1], start[0] : end[0]]
     resize_into(part, canvas[window[1] : window[3], window[0] : window[2]])
+    return True
 
 
 def join(parts: Sequence[Boxes]) -> Boxes:

@@ -202,7 +202,7 @@ def converted_splits(destination: str | Path | UPath) -> list[str]:
     folder = location(destination)
     with reaching(folder):
         children = folder.iterdir() if folder.is_dir() else ()
-        there = sorted(child.name for child in children if (child / MANIFEST).is_file())
+        there = sorted(child.name for child in children if child.name[0] != "." and (child / MANIFEST).is_file())
     if not there:
         raise DataError(f"{folder}: holds no converted split; run yolo-dist convert")
     return there

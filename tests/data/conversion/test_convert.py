@@ -246,6 +246,65 @@ def test_a_rotated_image_annotated_as_stored_is_kept_as_stored(tmp_path: Path) -
     assert (sample.width, sample.height) == (60, 40)
 
 
+def turned(width: int, height: int, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return jpeg(width, height, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "noted", "doubtful"),
+    [
+        pytest.param((60, 40), 6, True, 0, id="a size decides quarter turns"),
+        pytest.param((60, 40), 3, True, 1, id="half a turn keeps the size"),
+        pytest.param((40, 40), 6, True, 1, id="a square keeps its size"),
+        pytest.param((60, 40), 1, True, 0, id="upright"),
+        pytest.param((60, 40), 6, False, 1, id="no size is noted"),
+        pytest.param((60, 40), 1, False, 0, id="upright, no size"),
+    ],
+)
+def test_an_image_that_exif_turns_is_told_where_its_annotation_leaves_it_open(
+    tmp_path: Path, size: tuple[int, int], orientation: int, noted: bool, doubtful: int
+) -> None:
+    if noted:
+        card, source = voc_card(), voc_dataset(tmp_path / "in", ["a"], size=size)
+        name = "JPEGImages/a.jpg"
+    else:
+        card, source = yolo_card(), yolo_dataset(tmp_path / "in", {"a": b""}, {"a": "0 0.5 0.5 0.5 0.5"})
+        name = "images/a.jpg"
+    (source / name).write_bytes(turned(*size, orientation))
+    manifest = convert(card, source, tmp_path / "out", "train")
+    assert (manifest.images, manifest.turned, manifest.rejected) == (1, doubtful, {})
+    told = f"{name}: EXIF orientation {orientation} was not applied; where its boxes are off, save it upright"
+    assert manifest.examples == ({"turned by EXIF, annotated either way": (told,)} if doubtful else {})
+    assert open_split(tmp_path / "out", "train").manifest == manifest
+    assert ("turned" in manifest.to_json()) == bool(doubtful)
+
+
+def test_a_tiff_that_opencv_would_turn_is_left_out(tmp_path: Path) -> None:
+    source = yolo_dataset(tmp_path / "in", {"a": jpeg()}, {"a": ""})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(source / "images" / "b.tif", exif=exif)
+    manifest = convert(yolo_card(), source, tmp_path / "out", "train", ALLOW_ALL)
+    assert manifest.examples["image unreadable"] == ("images/b.tif: a TIFF with orientation 6; save it upright",)
+
+
+def test_an_image_in_a_subfolder_is_named_with_it(tmp_path: Path) -> None:
+    source = yolo_dataset(tmp_path / "in", {"1": jpeg()}, {"1": ""})
+    (source / "images" / "x").mkdir()
+    (source / "images" / "x" / "1.jpg").write_bytes(b"no image")
+    manifest = convert(yolo_card(), source, tmp_path / "out", "train", ALLOW_ALL)
+    assert manifest.examples["image unreadable"][0].startswith("images/x/1.jpg: ")
+
+
+def test_a_suffix_in_capitals_is_one(tmp_path: Path) -> None:
+    source = yolo_dataset(tmp_path / "in", {"a": jpeg()}, {"a": "0 0.5 0.5 0.5 0.5"})
+    for name, capitals in (("images/a.jpg", "images/a.JPG"), ("labels/a.txt", "labels/a.TXT")):
+        (source / name).rename(source / capitals)
+    assert sum(convert(yolo_card(), source, tmp_path / "out", "train").boxes.values()) == 1
+
+
 def all_classes_unknown(source: Path) -> None:
     for path in (source / "labels").iterdir():
         path.write_text("7 0.5 0.5 0.5 0.5")

@@ -47,6 +47,7 @@ def encoded(mode: str, kind: str = "JPEG") -> bytes:
         pytest.param(b"\xff\xd8\xff\xd9", id="only start and end"),
         pytest.param(encoded("RGB", "PNG"), id="PNG"),
         pytest.param(encoded("CMYK"), id="four components"),
+        pytest.param(jpeg().replace(b"\xff\xc0", b"\xff\xc3", 1), id="lossless"),
         pytest.param(jpeg()[:-1], id="without its end"),
         pytest.param(jpeg() + b"\0\0", id="with something after its end"),
         pytest.param(jpeg()[:2] + b"\0" + jpeg()[2:], id="damaged header"),

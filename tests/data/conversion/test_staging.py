@@ -12,8 +12,10 @@ import pytest
 from made_datasets import good_yolo_dataset, yolo_card
 from upath import UPath
 
+from yolo_dist.data.conversion import convert as conversion
 from yolo_dist.data.conversion import shard_writer, staging
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
+from yolo_dist.data.conversion.index import plan_shards
 from yolo_dist.data.formats import AnnotatedImage
 from yolo_dist.data.shards import open_split
 from yolo_dist.errors import ConfigError, ConversionError
@@ -92,6 +94,30 @@ def test_a_replacement_killed_at_any_step_leaves_the_old_or_the_new(
         event += 1
     assert event > 30
     assert between <= 1  # a folder that is not empty cannot be replaced in one step
+
+
+def test_of_two_at_once_the_second_is_refused(source: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
+    def another(_done: int, _total: int) -> None:
+        with pytest.raises(ConversionError, match="train: another process is converting it; wait for it or stop it"):
+            convert(yolo_card(), source, tmp_path / "out", "train", SMALL)
+
+    convert(yolo_card(), source, tmp_path / "out", "train", SMALL, another)
+    assert files(tmp_path / "out") == expected
+
+
+def test_who_reads_annotations_while_another_finishes_leaves_what_is_there(
+    source: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        convert(yolo_card(), source, tmp_path / "out", "train", SMALL)
+        return plan_shards(*arguments)
+
+    monkeypatch.setattr(conversion, "plan_shards", slow)
+    with pytest.raises(ConversionError, match="train: is converted already"):
+        convert(yolo_card(), source, tmp_path / "out", "train", SMALL)
+    assert files(tmp_path / "out") == expected
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train"]
 
 
 def test_finished_shards_are_not_written_again(

@@ -14,6 +14,7 @@ from pydantic import Field
 from upath import UPath
 
 from yolo_dist.config import Config
+from yolo_dist.data.annotations import Reason
 from yolo_dist.data.card import Card
 from yolo_dist.data.conversion.index import Part, dataset_root, index_split, plan_shards
 from yolo_dist.data.conversion.shard_writer import WrittenShard
@@ -66,34 +67,46 @@ def convert(
     Raises:
         ConfigError: the card has no such split or format, or the destination is a file.
         AnnotationError: the annotation file of the split cannot be read.
-        ConversionError: more is bad than allowed, nothing is left, or a finished conversion is there already.
+        ConversionError: more is bad than allowed, nothing is left, a finished conversion is there already, or another
+            process is converting it.
         DataError: a folder or list is missing, or an image id occurs twice.
         StorageError: the destination cannot be reached.
     """
     config = config or ConvertConfig()
     target = location(destination) / split
     require_folder(location(destination))
-    with reaching(target):
-        finished = (target / MANIFEST).exists()
     staging = Staging(target)
-    if finished and not config.overwrite:
-        if is_remote(target):
-            staging.tidy(read_manifest(target))
-        raise ConversionError(f"{target}: is converted already; replace it with --overwrite")
+    _require_unfinished(staging, config)
     parts = plan_shards(index_split(card, dataset_root(card, source), card.split(split)), config.shard_bytes)
-    staging.open()
-    try:
-        written = _write(staging, parts, config.workers, progress)
-        tally = Tally()
-        for shard in written:
-            tally.add(shard.tally)
-        tally.check(config.max_bad, f"dataset {card.name}, split {split}")
-    except ConversionError:
-        staging.discard()
-        raise
-    manifest = _manifest(card, split, tally, [shard.record for shard in written if shard.record], config.examples)
-    staging.finish(manifest)
+    with staging.held():
+        _require_unfinished(staging, config)  # by another process, while this one read the annotations
+        staging.open()
+        try:
+            written = _write(staging, parts, config.workers, progress)
+            tally = Tally()
+            for shard in written:
+                tally.add(shard.tally)
+            tally.check(config.max_bad, f"dataset {card.name}, split {split}")
+        except ConversionError:
+            staging.discard()
+            raise
+        manifest = _manifest(card, split, tally, [shard.record for shard in written if shard.record], config.examples)
+        staging.finish(manifest)
     return manifest
+
+
+def _require_unfinished(staging: Staging, config: ConvertConfig) -> None:
+    """Refuse to convert again what is converted, if that was not asked for.
+
+    Raises:
+        ConversionError: it is.
+    """
+    with reaching(staging.target):
+        finished = (staging.target / MANIFEST).exists()
+    if finished and not config.overwrite:
+        if is_remote(staging.target):
+            staging.tidy(read_manifest(staging.target))
+        raise ConversionError(f"{staging.target}: is converted already; replace it with --overwrite")
 
 
 def _write(staging: Staging, parts: Sequence[Part], workers: int, progress: Progress | None) -> list[WrittenShard]:
@@ -118,7 +131,7 @@ def _shards(staging: Staging, parts: Sequence[Part], workers: int) -> Iterator[t
 
 def _manifest(card: Card, split: str, tally: Tally, records: Sequence[ShardRecord], examples: int) -> Manifest:
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for rejection in chain(tally.bad_images, tally.bad_boxes):
+    for rejection in chain(tally.bad_images, tally.bad_boxes, tally.turned):
         by_reason[rejection.reason].append(str(rejection))
     return Manifest(
         dataset=card.name,
@@ -127,7 +140,8 @@ def _manifest(card: Card, split: str, tally: Tally, records: Sequence[ShardRecor
         images=tally.images,
         boxes={name: tally.boxes[label] for label, name in enumerate(card.classes)},
         ignored=tally.ignored,
-        rejected={reason: len(found) for reason, found in sorted(by_reason.items())},
+        rejected={reason: len(found) for reason, found in sorted(by_reason.items()) if reason != Reason.STORED_TURNED},
+        turned=len(tally.turned),
         examples={reason: tuple(found[:examples]) for reason, found in sorted(by_reason.items())},
         shards=tuple(records),
     )

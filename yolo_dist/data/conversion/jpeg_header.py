@@ -4,7 +4,7 @@ ITU-T T.81, annex B: segments begin with 0xFF and a code, all but a few have a l
 """
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables and extensions have numbers among the frames'
+_FRAMES = frozenset([0xC0, 0xC1, 0xC2])  # sequential and progressive; hardly anything decodes the others
 _APPLICATION_AND_TABLES = frozenset([*range(0xE0, 0xF0), 0xC4, 0xDB, 0xDD, 0xFE])
 _COMPONENTS = (1, 3)
 _APP2, _MULTI_PICTURE = 0xE2, b"MPF\0"

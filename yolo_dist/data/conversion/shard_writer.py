@@ -17,6 +17,8 @@ from yolo_dist.data.shard_file import write_shard_file
 from yolo_dist.errors import ImageError
 from yolo_dist.storage import sha256
 
+_EXIF, _WHERE_EXIF_IS = b"Exif\0\0", 1 << 16
+
 
 @dataclass(frozen=True)
 class WrittenShard:
@@ -82,6 +84,8 @@ def write_shard(images: Iterable[AnnotatedImage], path: Path, name: str) -> Writ
             tally.bad_images.append(reason.rejection)
             continue
         tally.bad_boxes += image.rejected
+        if turn := _undecided_turn(image, data, size):
+            tally.turned.append(Rejection(Reason.STORED_TURNED, image.place, turn))
         rows.add(image, data, size)
     if not rows.ids:
         return WrittenShard(None, tally)
@@ -122,6 +126,18 @@ def _size(data: bytes, place: str) -> tuple[int, int]:
         header = check_image(data, place)
         size = (header.width, header.height)
     return size
+
+
+def _undecided_turn(image: AnnotatedImage, data: bytes, size: tuple[int, int]) -> str | None:
+    """The turn that EXIF asks for, where nothing tells whether the boxes count before or after it."""
+    if data.find(_EXIF, 0, _WHERE_EXIF_IS) < 0:
+        return None
+    orientation = read_header(data).orientation
+    quarter = orientation >= 5
+    decided = orientation == 1 or (quarter and image.size is not None and size[0] != size[1])
+    return (
+        None if decided else f"EXIF orientation {orientation} was not applied; where its boxes are off, save it upright"
+    )
 
 
 def _describe_sizes(claimed: tuple[int, int], data: bytes) -> str:

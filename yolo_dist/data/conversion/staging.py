@@ -4,10 +4,12 @@ On a disk they lie in a hidden folder beside the split's, which takes its place 
 nothing can be renamed, they lie in the split's own folder, which is none until its manifest is there.
 """
 
+import fcntl
 import json
+import os
 import re
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from yolo_dist.data.conversion.index import Part
 from yolo_dist.data.conversion.shard_writer import WrittenShard, write_shard
 from yolo_dist.data.conversion.tally import Tally
 from yolo_dist.data.manifest import MANIFEST, Manifest, ShardRecord
-from yolo_dist.errors import ConfigError
+from yolo_dist.errors import ConfigError, ConversionError
 from yolo_dist.object_store import is_remote, persistently
 from yolo_dist.storage import publish, publish_file, remove, replace_folder, require_ours, sha256
 
@@ -35,6 +37,46 @@ class Staging:
     def folder(self) -> UPath:
         """Where its shards are until it is finished."""
         return self.target if is_remote(self.target) else self.target.with_name(f".{self.target.name}.unfinished")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the split for this process alone while the block lasts.
+
+        Not in an object store: there two that convert the same files write the same bytes under the same names.
+
+        Raises:
+            ConversionError: another process is converting it.
+        """
+        if is_remote(self.target):
+            yield
+            return
+        lock = self._lock()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # what is not empty stays, and others write beside it
+                Path(self.folder.path).rmdir()
+                Path(self.target.path).parent.rmdir()
+            os.close(lock)
+
+    def _lock(self) -> int:
+        """The unfinished folder, open; its lock ends with the process however that ends."""
+        folder = Path(self.folder.path)
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                message = f"{self.target}: another process is converting it; wait for it or stop it"
+                raise ConversionError(message) from None
+            except OSError:  # a network's file system that cannot lock folders
+                return lock
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock), folder.stat()):
+                    return lock
+            os.close(lock)  # that of a conversion which has just ended
 
     def open(self) -> None:
         """Make ready; a conversion that is replaced goes now from an object store, at the end from a disk.
@@ -78,10 +120,6 @@ class Staging:
     def discard(self) -> None:
         """Delete what was written."""
         self._clear()
-        if not is_remote(self.target):
-            with suppress(OSError):  # others write there
-                Path(self.folder.path).rmdir()
-                Path(self.target.path).parent.rmdir()
 
     def _clear(self, wanted: Collection[str] = ()) -> None:
         """Delete what is not wanted; in an object store, where others may write too, only what is named as ours."""

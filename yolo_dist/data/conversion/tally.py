@@ -19,6 +19,8 @@ class Tally:
     ignored: int = 0
     bad_images: list[Rejection] = field(default_factory=list)
     bad_boxes: list[Rejection] = field(default_factory=list)
+    turned: list[Rejection] = field(default_factory=list)
+    """Kept as stored, although it is not known whether their boxes count so."""
 
     def add(self, other: "Tally") -> None:
         """Count another shard too."""
@@ -27,6 +29,7 @@ class Tally:
         self.ignored += other.ignored
         self.bad_images += other.bad_images
         self.bad_boxes += other.bad_boxes
+        self.turned += other.turned
 
     def keep(self, images: int, boxes: Boxes) -> None:
         """Count images that were kept, with all their boxes."""
@@ -56,18 +59,18 @@ class Tally:
         """A JSON object."""
         rejections = {
             name: [(one.reason, one.place, one.detail) for one in bad]
-            for name, bad in (("bad_images", self.bad_images), ("bad_boxes", self.bad_boxes))
+            for name, bad in (("bad_images", self.bad_images), ("bad_boxes", self.bad_boxes), ("turned", self.turned))
         }
         return {"images": self.images, "boxes": sorted(self.boxes.items()), "ignored": self.ignored, **rejections}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Tally":
         """What `to_json` gave."""
-        bad_images, bad_boxes = (
+        bad_images, bad_boxes, turned = (
             [Rejection(Reason(reason), place, detail) for reason, place, detail in values[name]]
-            for name in ("bad_images", "bad_boxes")
+            for name in ("bad_images", "bad_boxes", "turned")
         )
-        return cls(values["images"], Counter(dict(values["boxes"])), values["ignored"], bad_images, bad_boxes)
+        return cls(values["images"], Counter(dict(values["boxes"])), values["ignored"], bad_images, bad_boxes, turned)
 
 
 def _first(bad: list[Rejection]) -> str:

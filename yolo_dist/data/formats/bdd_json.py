@@ -19,6 +19,7 @@ from yolo_dist.data.formats.folders import (
     IMAGE_SUFFIXES,
     files_below,
     image_files,
+    image_place,
     missing_image,
     noted_size,
     text_chunks,
@@ -163,5 +164,5 @@ def _annotated(frame: Frame, source: SplitSource, files: Mapping[str, UPath]) ->
     name = next((name for name in frame.names if name in files), None)
     if name is None:
         return missing_image(frame.names[0], source)
-    place = f"{source.images}/{files[name].name}"
+    place = image_place(source, name, files[name])
     return AnnotatedImage(name, files[name], place, frame.boxes, frame.rejected, size=frame.size)

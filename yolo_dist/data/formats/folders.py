@@ -1,7 +1,9 @@
 """Folders of images and lists of their names, as all formats with one file an image have them."""
 
 import codecs
+import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from upath import UPath
@@ -10,6 +12,7 @@ from yolo_dist.data.annotations import Boxes, Reason, Rejection
 from yolo_dist.data.card import SplitSource
 from yolo_dist.data.formats.registry import AnnotatedImage
 from yolo_dist.errors import AnnotationError, DataError
+from yolo_dist.object_store import is_remote
 from yolo_dist.storage import CHUNK_BYTES
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -34,16 +37,53 @@ def image_files(root: UPath, source: SplitSource) -> dict[str, UPath]:
 
 
 def files_below(root: UPath, folder: str) -> list[str]:
-    """Paths of the files anywhere in a folder of the dataset, relative to the folder, sorted.
+    """Paths of the files anywhere in a folder of the dataset, relative to the folder, sorted; links are followed.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or a file's name is not UTF-8.
     """
     top = root / folder
     if not top.is_dir():
         raise DataError(f"{top}: no such folder; the source must be the root of the dataset as downloaded")
     base = top.path.rstrip("/")
-    return sorted(name.removeprefix(base).lstrip("/") for name in top.fs.find(base))
+    paths = top.fs.find(base) if is_remote(top) else _local_files(base)
+    names = sorted(path.removeprefix(base).lstrip("/") for path in paths)
+    for name in names:
+        if not name.isascii() and any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+            raise DataError(f"{top}: the name of {name!a} is not UTF-8; rename the file")
+    return names
+
+
+def _local_files(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+    """All below a folder, but not again what a link to one of the folders `above` leads to."""
+    status = Path(folder).stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _local_files(entry.path, (*above, here))
+            else:
+                yield entry.path
+
+
+def annotation_files(root: UPath, source: SplitSource, suffix: str) -> dict[str, str]:
+    """A split's annotation files: path below the root by path below their folder without the suffix, in any case.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    return {
+        name[: -len(suffix)]: f"{source.annotations}/{name}"
+        for name in files_below(root, source.annotations)
+        if name.lower().endswith(suffix)
+    }
+
+
+def image_place(source: SplitSource, name: str, file: UPath) -> str:
+    """Where an image lies below the root, for messages."""
+    return f"{source.images}/{name}{file.suffix}"
 
 
 def listed_images(root: UPath, source: SplitSource, files: dict[str, UPath]) -> list[str]:
@@ -59,12 +99,21 @@ def listed_images(root: UPath, source: SplitSource, files: dict[str, UPath]) -> 
     if source.list is None:
         return list(files)
     lines = (line.strip() for line in read_text(root, source.list).splitlines())
-    return [_image_name(line, source.images, files) for line in lines if line]
+    top = (root / source.images).path.rstrip("/")
+    return [_image_name(line, top, source.images.strip("./"), files) for line in lines if line]
 
 
-def _image_name(entry: str, folder: str, files: dict[str, UPath]) -> str:
-    below = folder.strip("./")
-    tail = (entry.rpartition(f"{below}/")[2] if below else entry).removeprefix("./")
+def _image_name(entry: str, top: str, folder: str, files: dict[str, UPath]) -> str:
+    """The first way to read an entry that names an image: as it stands, below `top`, below a folder called `folder`."""
+    entry = entry.removeprefix("./")
+    tails = [entry, entry.removeprefix(f"{top}/")]
+    if folder:
+        tails.append(f"/{entry}".rpartition(f"/{folder}/")[2].removeprefix("/"))
+    names = [_without_suffix(tail, files) for tail in tails]
+    return next((name for name in names if name in files), names[-1])
+
+
+def _without_suffix(tail: str, files: dict[str, UPath]) -> str:
     name, _, presence = tail.rpartition(" ")
     if presence in ("1", "0", "-1") and tail not in files and name.strip() in files:
         return name.strip()
@@ -149,13 +198,14 @@ def annotated_images(root: UPath, source: SplitSource, suffix: str, parse: Parse
         DataError: a folder or the list is missing.
     """
     files = image_files(root, source)
-    annotated = (name for name in files_below(root, source.annotations) if name.endswith(suffix))
-    everything = sorted({*files, *(name.removesuffix(suffix) for name in annotated)})
+    annotations = annotation_files(root, source, suffix)
+    everything = sorted({*files, *annotations})
     for name in listed_images(root, source, files) if source.list else everything:
         if name not in files:
             yield missing_image(name, source)
             continue
-        place, annotation = f"{source.images}/{files[name].name}", f"{source.annotations}/{name}{suffix}"
+        place = image_place(source, name, files[name])
+        annotation = annotations.get(name, f"{source.annotations}/{name}{suffix}")
         try:
             boxes, rejected = parse(read_file(root, annotation), annotation)
         except DataError as error:

@@ -12,8 +12,9 @@ from upath import UPath
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.formats.folders import (
-    files_below,
+    annotation_files,
     image_files,
+    image_place,
     listed_images,
     missing_image,
     read_text,
@@ -89,20 +90,23 @@ def read(root: UPath, source: SplitSource, card: Card) -> Iterator[AnnotatedImag
         DataError: a folder or the list is missing.
     """
     files = image_files(root, source)
-    annotations = {name.removesuffix(".xml") for name in files_below(root, source.annotations) if name.endswith(".xml")}
+    annotations = annotation_files(root, source, ".xml")
     names = listed_images(root, source, files) if source.list else sorted(annotations)
     classes = card.class_numbers()
     for name in names:
-        yield _read_one(root, source, name, files, classes) if name in files else missing_image(name, source)
+        if name in files:
+            place = image_place(source, name, files[name])
+            file = annotations.get(name, f"{source.annotations}/{name}.xml")
+            yield _read_one(root, name, files[name], place, file, classes)
+        else:
+            yield missing_image(name, source)
 
 
 def _read_one(
-    root: UPath, source: SplitSource, name: str, files: Mapping[str, UPath], classes: Mapping[str, int]
+    root: UPath, name: str, file: UPath, place: str, annotation_place: str, classes: Mapping[str, int]
 ) -> AnnotatedImage:
-    place = f"{source.images}/{files[name].name}"
     try:
-        annotation_place = f"{source.annotations}/{name}.xml"
         annotation = parse(read_text(root, annotation_place), classes, annotation_place)
     except DataError as error:
         return unreadable_annotation(name, place, error)
-    return AnnotatedImage(name, files[name], place, annotation.boxes, annotation.rejected, size=annotation.size)
+    return AnnotatedImage(name, file, place, annotation.boxes, annotation.rejected, size=annotation.size)

@@ -4,15 +4,16 @@ Columns: class number, centre x, centre y, width, height, the last four as fract
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from upath import UPath
 
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.formats.folders import (
-    files_below,
+    annotation_files,
     image_files,
+    image_place,
     listed_images,
     missing_image,
     read_text,
@@ -64,22 +65,21 @@ def read(root: UPath, source: SplitSource, card: Card) -> Iterator[AnnotatedImag
         DataError: a folder or the list is missing.
     """
     files = image_files(root, source)
-    annotated = {name.removesuffix(".txt") for name in files_below(root, source.annotations) if name.endswith(".txt")}
+    annotations = annotation_files(root, source, ".txt")
     for name in listed_images(root, source, files):
         if name in files:
-            yield _read_one(root, source, name, files, name in annotated, len(card.classes))
+            place = image_place(source, name, files[name])
+            yield _read_one(root, name, files[name], place, annotations.get(name), len(card.classes))
         else:
             yield missing_image(name, source)
 
 
-def _read_one(
-    root: UPath, source: SplitSource, name: str, files: Mapping[str, UPath], annotated: bool, classes: int
-) -> AnnotatedImage:
-    place = f"{source.images}/{files[name].name}"
-    annotation_place = f"{source.annotations}/{name}.txt"
+def _read_one(root: UPath, name: str, file: UPath, place: str, annotation: str | None, classes: int) -> AnnotatedImage:
+    if annotation is None:
+        return AnnotatedImage(name, file, place, Boxes(), relative=True)
     try:
-        text = read_text(root, annotation_place) if annotated else ""
+        text = read_text(root, annotation)
     except DataError as error:
         return unreadable_annotation(name, place, error)
-    boxes, rejected = parse(text, classes, annotation_place)
-    return AnnotatedImage(name, files[name], place, boxes, rejected, relative=True)
+    boxes, rejected = parse(text, classes, annotation)
+    return AnnotatedImage(name, file, place, boxes, rejected, relative=True)
