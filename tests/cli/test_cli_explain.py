@@ -76,6 +76,10 @@ def test_a_percent_without_weights_is_said_to_need_them(folder: Path) -> None:
         (["--cfg", "missing.cfg"], "missing.cfg: cannot be read"),
         (["--model", "missing"], "missing: no bundle.json there"),
         (["--model", "yolov4", "--scope", "wide"], "options: scope: "),
+        (
+            ["--model", "yolov4", "--target-macs", "0.5"],
+            "options: --explain plans a percent, not target_macs; take --dry-run",
+        ),
     ],
 )
 def test_what_cannot_be_explained_is_refused(options: list[str], problem: str) -> None:
@@ -83,8 +87,9 @@ def test_what_cannot_be_explained_is_refused(options: list[str], problem: str) -
     assert error.startswith(problem)
 
 
-def test_a_plan_that_the_method_cannot_make_is_an_error(folder: Path) -> None:
-    (error,) = refused("prune", "--explain", "--model", folder / "bundle", "--method", "layer", "--percent", "0.5")
+@pytest.mark.parametrize("amount", ["--percent=0.5", "--shortcuts=1"])
+def test_a_plan_that_the_method_cannot_make_is_an_error(folder: Path, amount: str) -> None:
+    (error,) = refused("prune", "--explain", "--model", folder / "bundle", "--method", "layer", amount)
     assert error.startswith("method layer: this network has no shortcuts")
 
 

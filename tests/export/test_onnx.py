@@ -246,6 +246,13 @@ def test_more_bits_than_an_opset_has_are_refused(config: dict[str, Any], problem
         exported(network, opset=20)
 
 
+def test_a_second_reader_of_a_heads_map_is_refused_by_its_layer() -> None:
+    layers = (conv(8), *head(), Route(layers=(-2,)), conv(8), *head())
+    assert exported(random_network(*layers))
+    with pytest.raises(NotExportable, match="layer 4: reads a layer that feeds a head, whose numbers lie on no grid"):
+        exported(quantized_network(*layers, **FAST))
+
+
 def test_weights_that_no_integer_of_onnx_holds_are_refused() -> None:
     network = quantized_network(conv(8), *head(), scheme="dorefa", weight_bits=16)
     with pytest.raises(NotExportable, match="layer 0: its weights have more than 16 bits"):

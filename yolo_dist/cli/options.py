@@ -97,12 +97,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def detections_that_count(dataset: str | None, converted_as: str) -> int:
-    """A card's number; the COCO protocol's, with a line that says so, for a dataset whose card is not at hand."""
+    """A card's number; the COCO protocol's for a dataset whose card is not at hand."""
     if dataset is None and converted_as not in card_names():
-        typer.echo(
-            f"no card of the name {converted_as}: {COCO_DETECTIONS} detections an image count; "
-            "--dataset CARD.yaml counts as the card says",
-            err=True,
-        )
         return COCO_DETECTIONS
     return find_card(dataset or converted_as).max_detections

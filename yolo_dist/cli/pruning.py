@@ -123,6 +123,7 @@ def prune(
     """
     from yolo_dist.bundle import RECORD_FILE, require_classes
     from yolo_dist.compress.pruning import PruneConfig
+    from yolo_dist.compress.pruning.method import TARGETS
     from yolo_dist.compress.pruning.prediction import describe_damage, predict
     from yolo_dist.compress.pruning.prune import choose_plan
     from yolo_dist.compress.pruning.trials import TrialSetup, evaluate_plans
@@ -151,7 +152,10 @@ def prune(
     }
     config = validate(PruneConfig, {key: value for key, value in values.items() if value is not None}, "options")
     if explain:
-        show_graph(model, cfg, weights, config, planned=percent is not None or percents is not None, as_json=as_json)
+        if targets := [name for name in TARGETS if values[name] is not None]:
+            raise ConfigError("options", [f"--explain plans a percent, not {targets[0]}; take --dry-run"])
+        planned = any(amount is not None for amount in (percent, percents, shortcuts))
+        show_graph(model, cfg, weights, config, planned=planned, as_json=as_json)
         return
     if shards is None or (out is None and not dry_run):
         raise ConfigError(

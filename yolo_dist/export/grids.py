@@ -13,9 +13,10 @@ from yolo_dist.export.graph import INTEGERS_OF_16_BITS, Graph
 
 POWER_OF_TWO = 0.5
 """Mantissa of 2^k."""
-AWAY_FROM_ZERO = 1 - 2**-20
+AWAY_FROM_ZERO = {np.uint8: 1 - 2**-20, np.uint16: 1 - 2**-23}
 """QuantizeLinear rounds halves to even; on a scale that is smaller by so much they go away from zero, as in training.
-Only between scales 2^k are halves frequent."""
+Only between scales 2^k are halves frequent. Step n moves by n times as much, so that of 65535 steps none may move more
+than float32 needs."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class StoredGrid:
         ends = int(grid.zero_point) + shift, grid.lowest + shift, grid.highest + shift
         scale = float(grid.scale)
         shifts = math.frexp(scale)[0] == POWER_OF_TWO
-        return cls(scale, *ends, dtype, scale * AWAY_FROM_ZERO if shifts else scale)
+        return cls(scale, *ends, dtype, scale * AWAY_FROM_ZERO[dtype] if shifts else scale)
 
     @property
     def clipped(self) -> bool:

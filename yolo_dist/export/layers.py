@@ -19,6 +19,8 @@ from yolo_dist.compress.quantization.layers import (
     QuantizedConvolution,
     QuantizedSqueezeExcitation,
 )
+from yolo_dist.compress.quantization.network import READS_A_HEADS_MAP
+from yolo_dist.errors import NotExportable
 from yolo_dist.export.float_layers import (
     GATE,
     add_activation,
@@ -113,7 +115,8 @@ def _add_gate_weights(graph: Graph, layer: QuantizedSqueezeExcitation, conv: nn.
 
 def _add_deployed(graph: Graph, layer: QuantizedConvolution, features: Signal) -> tuple[str, str]:
     """Weights and biases of a convolution, read from integers."""
-    assert features.grid is not None
+    if features.grid is None:
+        raise NotExportable(f"{graph.place}: {READS_A_HEADS_MAP}")
     step, deployed = features.grid.scale, layer.deployed()
     if layer.output is None:  # no QuantizeLinear follows: runtimes compute it in float
         weights, _ = add_weights(graph, deployed.steps, deployed.zero_point, deployed.scale)

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 from small_networks import conv, head, random_network
+from torch import nn
 
 from yolo_dist.compress.graph import ChannelGraph
 from yolo_dist.compress.pruning import PruneConfig, PrunePlan
@@ -54,6 +56,22 @@ def test_the_mildest_cut_that_meets_a_number_of_parameters(network: Network, met
     assert sizes(network, plan)[0] <= limit
     milder = selected(network, percent=round(plan.percent - 0.001, 3), **request)
     assert sizes(network, milder)[0] > limit
+
+
+def test_sizes_that_only_milder_cuts_have_are_found() -> None:
+    """In multiples of 4 the second layer keeps 4 channels while few are left, and 8 when none is."""
+    network = random_network(conv(32, 3), conv(64, 3), conv(16), *head())
+    for layer, (low, high) in enumerate([(0.4, 0.5), (0.01, 0.05), (1.0, 2.0)]):
+        norm = network.layers[layer].norm
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.weight.data.copy_(torch.linspace(low, high, norm.num_features))
+    request: dict[str, Any] = {"method": "regular", "round_to": 4}
+    by_percent = {n / 100: sizes(network, selected(network, percent=n / 100, **request))[0] for n in range(100)}
+    assert min(by_percent.values()) < by_percent[0.99]
+    for size in set(by_percent.values()):
+        plan = selected(network, target_parameters=size, **request)
+        assert sizes(network, plan)[0] <= size
+        assert plan.percent <= min(percent for percent, found in by_percent.items() if found <= size)
 
 
 def test_the_mildest_cut_that_meets_a_number_of_operations(network: Network) -> None:

@@ -1,8 +1,9 @@
 """From what a user asks for to one plan: at a percent, towards a target, or the best of several.
 
 Targets are met by bisection over thousandths of percent: of all that meet a size or a latency the mildest cut is
-taken, of all that keep the accuracy the hardest. Where channels and blocks go together a harder cut can leave a larger
-network, for other blocks are then the weakest: there hundredths are tried from the mildest on.
+taken, of all that keep the accuracy the hardest. A harder cut can leave a larger network where channels and blocks go
+together, for other blocks are then the weakest, and where a layer that would be emptied keeps more than a multiple:
+there hundredths are tried from the mildest on.
 """
 
 from bisect import bisect_left
@@ -13,6 +14,7 @@ from yolo_dist.compress.pruning.budget import Budget, cost_of
 from yolo_dist.compress.pruning.carry_out import carry_out, planned_cfg
 from yolo_dist.compress.pruning.method import PruneConfig
 from yolo_dist.compress.pruning.plan import PrunePlan
+from yolo_dist.compress.pruning.ties import FEWEST
 from yolo_dist.compress.pruning.trials import Outcome
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import LayerWouldVanish, PruneError
@@ -79,7 +81,7 @@ def _mildest(
             return True
 
     tried = THOUSANDTHS
-    if config.share_of_blocks and config.cuts_channels:
+    if _more_may_stay(config):
         first = next((n for n in range(0, len(THOUSANDTHS), 10) if met(n)), len(THOUSANDTHS))
         tried = range(max(0, first - 9), first)
     found = tried.start + bisect_left(tried, True, key=met)
@@ -101,6 +103,13 @@ def _mildest(
         f"method {config.method}: {target} cannot be met; the largest percent that works is {hardest.percent:g}, with "
         f"{measure(hardest):,.6g}{why}; try {', or '.join(instead)}"
     )
+
+
+def _more_may_stay(config: PruneConfig) -> bool:
+    """Whether a larger percent can leave more: where blocks go by it too, and where a layer that would be emptied keeps
+    more than a multiple."""
+    emptied_keeps_more = config.method == "regular" and (config.round_to or FEWEST) < FEWEST
+    return emptied_keeps_more or (config.share_of_blocks and config.cuts_channels)
 
 
 def _hardest(planner: Planner, config: PruneConfig, drop: float, accuracy: Accuracy) -> PrunePlan:

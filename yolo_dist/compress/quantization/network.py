@@ -24,6 +24,10 @@ from yolo_dist.errors import AlreadyQuantized
 IMAGE_BITS = 8
 
 
+READS_A_HEADS_MAP = "reads a layer that feeds a head, whose numbers lie on no grid; put a convolution between them"
+"""Why a layer cannot be computed in integers."""
+
+
 class QuantizedNetwork(Network):
     """The network of a cfg with quantised layers; parameters have the names that a float network gives them.
 

@@ -32,7 +32,7 @@ from yolo_dist.compress.quantization.layers import (
     QuantizedConvolution,
     QuantizedSqueezeExcitation,
 )
-from yolo_dist.compress.quantization.network import QuantizedNetwork
+from yolo_dist.compress.quantization.network import READS_A_HEADS_MAP, QuantizedNetwork
 from yolo_dist.darknet.cfg import sources
 from yolo_dist.darknet.layers import Concatenation, HeadOutput, MaxPooling
 from yolo_dist.darknet.shapes import infer_shapes
@@ -94,7 +94,7 @@ class _Place:
 
 def _problem(module: nn.Module, grids: tuple[IntegerGrid | None, ...]) -> str | None:
     if None in grids:
-        return "reads a layer that feeds a head, whose numbers lie on no grid; put a convolution between them"
+        return READS_A_HEADS_MAP
     if isinstance(module, QuantizedConvolution):
         if module.weight_bits is None:
             return "keeps float weights; give first_bits and last_bits numbers"
