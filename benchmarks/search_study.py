@@ -1,10 +1,11 @@
-"""Searches side by side: hypervolume over time as a picture, and whether a front reaches hand-picked points.
+"""Searches side by side: trials and hypervolume over time as a picture, and whether a front reaches hand-picked points.
 
 All hypervolumes are taken against the same reference, the largest of those that the searches have themselves.
 
 Run: yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml
      yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml name=bccd-random searcher=random
-     python benchmarks/search_study.py runs/bccd-factor-percent-method runs/bccd-random --points study.json
+     python benchmarks/search_study.py runs/bccd-factor-percent-method runs/bccd-random \
+         --points benchmarks/results/study-bccd-pruning.json
 """
 
 import argparse
@@ -15,6 +16,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from measure import publish_result
+from study_figures import TUNED
 
 from yolo_dist.tune.objective import ACCURACIES, Measure, losses
 from yolo_dist.tune.pareto import hypervolumes
@@ -44,28 +48,48 @@ def not_reached(results: SearchResults, points: Sequence[Mapping[str, Any]]) -> 
     return [str(point["stage"]) for point in points if not reached(point)]
 
 
-def drawn(curves: Mapping[str, Curve]) -> Figure:
-    """One line a search."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, points in curves.items():
-        axes.step(*zip(*points, strict=True), where="post", marker=".", label=name)
-    axes.set(xlabel="minutes", ylabel="hypervolume")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+def drawn(
+    searches: Sequence[SearchResults], curves: Mapping[str, Curve], points: Sequence[Mapping[str, Any]]
+) -> Figure:
+    """One colour a search: its finished trials with its front, and hypervolume over time."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    trade_offs, volumes = figure.subplots(1, 2)
+    accuracy, cost = sorted(searches[0].objectives, key=lambda name: name not in ACCURACIES)
+    for results in searches:
+        finished = [record.measured for record in results.trials if record.state == "finished"]
+        dots = trade_offs.scatter([one[cost] for one in finished], [one[accuracy] for one in finished], alpha=0.5)
+        front = sorted(
+            (record for name in results.front if (record := results.trial(name))),
+            key=lambda record: record.measured[cost],
+        )
+        sides = [[record.measured[name] for record in front] for name in (cost, accuracy)]
+        trade_offs.plot(*sides, color=dots.get_facecolor()[0], label=results.name)
+        volumes.step(*zip(*curves[results.name], strict=True), where="post", marker=".", label=results.name)
+    if points:
+        sides = [[point[name] for point in points] for name in (cost, accuracy)]
+        trade_offs.scatter(*sides, marker="x", color="black", label="hand-picked")
+    trade_offs.set(xlabel=cost, ylabel=accuracy, xscale="log")
+    trade_offs.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
+    volumes.set(xlabel="minutes", ylabel="hypervolume")
+    for axes in (trade_offs, volumes):
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("searches", nargs="+", type=Path, help="folders of searches with the same objectives")
-    parser.add_argument("--points", type=Path, help="JSON list of hand-picked points: stage and objectives")
+    parser.add_argument("--points", type=Path, help="measurements of a study, whose tuned cuts are hand-picked points")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     found = [SearchResults.model_validate_json((folder / "tune.json").read_bytes()) for folder in options.searches]
     reference = {name: max(results.reference[name] for results in found) for name in found[0].objectives}
     curves = {results.name: curve(results, reference) for results in found}
-    drawn(curves).savefig(options.out / "search-hypervolume.svg")
+    rows = [] if options.points is None else json.loads(options.points.read_text())["rows"]
+    points = [row for row in rows if row["seed"] == 0 and row["stage"].endswith(TUNED)]
+    drawn(found, curves, points).savefig(options.out / "bccd-search.png", dpi=110)
+    told = []
     for results in found:
         states = [record.state for record in results.trials]
         minutes, volume = curves[results.name][-1]
@@ -74,9 +98,16 @@ def main() -> None:
             f"{states.count('failed')} failed, {minutes:.0f} min, hypervolume {volume:.4f}, "
             f"{results.stages_run} stages run, {results.stages_taken} taken ({results.seconds_taken / 60:.0f} min)"
         )
-        if options.points is not None:
-            missed = not_reached(results, json.loads(options.points.read_text()))
+        missed = not_reached(results, points)
+        if points:
             print(f"  hand-picked points beyond its front: {', '.join(missed) or 'none'}")
+        kept = results.model_dump(mode="json", include={"name", "objectives", "front", "knee", "importance"})
+        trials = [
+            {"id": one.id, **one.values, "state": one.state, "epoch": one.epoch, **one.measured}
+            for one in results.trials
+        ]
+        told.append(kept | {"curve": curves[results.name], "not_reached": missed, "trials": trials})
+    publish_result("search-bccd", {"searches": told})
 
 
 if __name__ == "__main__":
