@@ -15,6 +15,7 @@ from upath import UPath
 
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
+from yolo_dist.data.formats.file_content import text_chunks
 from yolo_dist.data.formats.folders import (
     IMAGE_SUFFIXES,
     files_below,
@@ -22,7 +23,6 @@ from yolo_dist.data.formats.folders import (
     image_place,
     missing_image,
     noted_size,
-    text_chunks,
     unreadable_annotation,
 )
 from yolo_dist.data.formats.json_text import array_elements, first_character, load_json

@@ -13,7 +13,8 @@ from upath import UPath
 
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.formats.folders import files_below, noted_size, text_chunks
+from yolo_dist.data.formats.file_content import text_chunks
+from yolo_dist.data.formats.folders import files_below, noted_size
 from yolo_dist.data.formats.json_text import first_character, object_members
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
 from yolo_dist.errors import AnnotationError

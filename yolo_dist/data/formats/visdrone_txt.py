@@ -12,7 +12,8 @@ from upath import UPath
 
 from yolo_dist.data.annotations import ANY_CLASS, BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
-from yolo_dist.data.formats.folders import annotated_images, decode_text
+from yolo_dist.data.formats.file_content import decode_text
+from yolo_dist.data.formats.folders import annotated_images
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
 
 IGNORED_REGION = 0

@@ -11,13 +11,13 @@ from upath import UPath
 
 from yolo_dist.data.annotations import BoxCollector, Boxes, Reason, Rejection
 from yolo_dist.data.card import Card, SplitSource
+from yolo_dist.data.formats.file_content import read_text
 from yolo_dist.data.formats.folders import (
     annotation_files,
     image_files,
     image_place,
     listed_images,
     missing_image,
-    read_text,
     unreadable_annotation,
 )
 from yolo_dist.data.formats.registry import AnnotatedImage, annotation_format
