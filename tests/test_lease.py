@@ -16,7 +16,7 @@ from upath import UPath
 
 from yolo_dist import lease
 from yolo_dist.errors import RunHeld
-from yolo_dist.lease import Holder, Lease, hold, hold_unless_done, read_holder
+from yolo_dist.lease import Holder, Lease, hold, hold_unless_done, last_sign, read_holder
 from yolo_dist.storage import location, publish
 
 
@@ -39,6 +39,18 @@ def elsewhere(folder: UPath, number: int = 1) -> Holder:
     holder = Holder(host="other-machine", user="ann", process=7, since="2026-11-24 10:00:00 +0000", job="raysubmit_1")
     publish(folder / f"lease-{number}.json", holder.model_dump_json())
     return holder
+
+
+def test_the_last_sign_of_life_is_known_also_of_who_is_gone(folder: UPath) -> None:
+    assert last_sign(folder) is None
+    before = time.time() - 1  # object stores know whole seconds
+    with hold(folder, print):
+        living = last_sign(folder)
+        assert living is not None
+        assert before <= living <= time.time()
+    gone = last_sign(folder)
+    assert gone is not None
+    assert living <= gone <= time.time()
 
 
 def test_a_folder_that_nobody_holds_is_held_and_let_go(folder: UPath) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -182,6 +183,15 @@ def read_holder(folder: UPath) -> Holder | None:
     """Who has a folder, or had it when its machine was lost; None for nobody."""
     _, holder = _newest(folder)
     return holder
+
+
+def last_sign(folder: UPath) -> float | None:
+    """When who has a folder, or had it last, gave a sign of life, in seconds since 1970; None if nobody ever had it."""
+    if (number := max(_numbers(folder), default=0)) == 0:
+        return None
+    file = _file(folder, number)
+    modified: datetime = persistently(file, lambda: file.fs.modified(file.path))
+    return modified.timestamp()
 
 
 class _Candidate:

@@ -24,6 +24,7 @@ from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.run_folders import list_runs
 from yolo_dist.storage import location
 from yolo_dist.tune.export import export_trial
+from yolo_dist.tune.pauses import read_pauses
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.search import check_search, search
 from yolo_dist.tune.space import read_space, trial_id
@@ -146,6 +147,12 @@ def test_a_search_that_is_told_to_end_says_where_it_is_and_goes_on(
     results = search(one, resume=True, run=interrupting)
     assert [record.state for record in results.trials] == ["finished"] * 3
     assert sorted((root / "runs.txt").read_text().split()) == ["0.1", "0.2", "0.3"]
+    ((stopped, again),) = read_pauses(location(root))
+    first, second, _ = results.trials
+    assert first.ended is not None
+    assert second.ended is not None
+    assert first.ended < stopped < again < second.ended
+    assert results.hypervolume[1].seconds == pytest.approx(second.ended - first.began - (again - stopped), abs=0.1)
 
 
 def away_at_first(recipe: Recipe, _stages: Any) -> list[StageResult]:

@@ -10,6 +10,7 @@ import optuna
 from yolo_dist.config import Config
 from yolo_dist.tune.objective import ACCURACIES, Direction, Limit, Measure, feasible, losses
 from yolo_dist.tune.pareto import front_of, hypervolumes, knee_of
+from yolo_dist.tune.pauses import Pause, running_seconds
 from yolo_dist.tune.record import TrialRecord
 from yolo_dist.tune.space import Space
 
@@ -22,7 +23,7 @@ class Progress(Config):
 
     trial: str
     seconds: float
-    """Since the first trial began."""
+    """That the search had run since its first trial began."""
     hypervolume: float
 
 
@@ -69,12 +70,13 @@ class SearchResults(Config):
         return record.state
 
 
-def results_of(space: Space, records: Sequence[TrialRecord]) -> SearchResults:
+def results_of(space: Space, records: Sequence[TrialRecord], pauses: Sequence[Pause] = ()) -> SearchResults:
     """What a search's trials tell together.
 
     Args:
         space: what was searched.
         records: of the trials that have begun.
+        pauses: in which it did not run.
     """
     counting = [r for r in records if r.state == "finished" and feasible(r.measured, space.constraints)]
     points = [losses(record.measured, space.objectives) for record in counting]
@@ -90,7 +92,7 @@ def results_of(space: Space, records: Sequence[TrialRecord]) -> SearchResults:
         front=tuple(counting[number].id for number in front),
         knee=knee,
         reference=reference,
-        hypervolume=tuple(_hypervolumes(counting, records, space, reference)),
+        hypervolume=tuple(_hypervolumes(counting, records, space, reference, pauses)),
         importance=_importance(counting, space),
         stages_run=len(run),
         stages_taken=len(taken),
@@ -120,7 +122,11 @@ def _reference(records: Sequence[TrialRecord], space: Space) -> dict[Measure, fl
 
 
 def _hypervolumes(
-    counting: Sequence[TrialRecord], records: Sequence[TrialRecord], space: Space, reference: Mapping[Measure, float]
+    counting: Sequence[TrialRecord],
+    records: Sequence[TrialRecord],
+    space: Space,
+    reference: Mapping[Measure, float],
+    pauses: Sequence[Pause],
 ) -> list[Progress]:
     """Losses are scaled so that the volume of everything is 1: mAP is already, costs are divided by their reference."""
     began = min((record.began for record in records), default=0.0)
@@ -128,7 +134,11 @@ def _hypervolumes(
     scales = [1.0 if name in ACCURACIES else reference[name] or 1.0 for name in space.objectives]
     points = np.array([losses(record.measured, space.objectives) for record in counting]).reshape(-1, len(scales))
     return [
-        Progress(trial=record.id, seconds=round((record.ended or began) - began, 1), hypervolume=round(volume, 6))
+        Progress(
+            trial=record.id,
+            seconds=round(running_seconds(began, record.ended or began, pauses), 1),
+            hypervolume=round(volume, 6),
+        )
         for record, volume in zip(counting, hypervolumes(points / scales, corner), strict=True)
     ]
 

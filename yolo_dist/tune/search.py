@@ -17,7 +17,7 @@ from yolo_dist.console import say
 from yolo_dist.errors import ConfigError, Interrupted
 from yolo_dist.inputs import check
 from yolo_dist.layout import RECIPE_FILE, SPACE_FILE, UNFINISHED
-from yolo_dist.lease import hold
+from yolo_dist.lease import hold, last_sign
 from yolo_dist.ray_cluster import join_cluster, problems_of_workers, resources_of_nodes, room_for
 from yolo_dist.recipe import Recipe
 from yolo_dist.stage_tracking import run_identity
@@ -26,6 +26,7 @@ from yolo_dist.train.cluster import ClusterConfig
 from yolo_dist.train.stopping import Stop, hearing_signals
 from yolo_dist.tune.check import check_space
 from yolo_dist.tune.page import render_search
+from yolo_dist.tune.pauses import note_pause
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import SearchResults
 from yolo_dist.tune.searcher import Proposals
@@ -75,8 +76,11 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
     recipe = check_search(space, source)
     folder = location(space.storage) / space.name
     values = read_yaml(space.recipe)
+    stopped = last_sign(folder)
     with hold(folder, say):
         _require_this_search(space, values, folder, resume, source)
+        if stopped is not None and (folder / SPACE_FILE).exists():
+            note_pause(folder, stopped)
         publish(folder / SPACE_FILE, space.to_yaml())  # first: a recipe alone is that of a run
         publish(folder / RECIPE_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         identity = run_identity(folder, recipe.tracking)

@@ -13,6 +13,7 @@ from yolo_dist.errors import StorageError
 from yolo_dist.report import words
 from yolo_dist.storage import location, publish
 from yolo_dist.tune.objective import Measure
+from yolo_dist.tune.pauses import read_pauses
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record, read_records
 from yolo_dist.tune.results import SEARCH_FILE, SearchResults, results_of
 from yolo_dist.tune.space import Values, trial_id
@@ -137,7 +138,7 @@ def _count(records: Sequence[TrialRecord], state: str) -> int:
 def write_results(plan: TrialPlan) -> SearchResults:
     """Bring `tune.json` up to date."""
     folder = location(plan.folder)
-    results = results_of(plan.space, read_records(folder))
+    results = results_of(plan.space, read_records(folder), read_pauses(folder))
     publish(folder / SEARCH_FILE, results.model_dump_json(indent=2))
     return results
 
