@@ -53,6 +53,26 @@ def good_yolo_dataset(root: Path, count: int = 40) -> Path:
     return yolo_dataset(root, {name: jpeg(seed=int(name)) for name in names}, labels)
 
 
+def voc_card(**changes: str) -> Card:
+    """A card for `voc_dataset`."""
+    places = {"images": "JPEGImages", "annotations": "Annotations", "list": "train.txt"} | changes
+    return Card(name="voc", format="voc_xml", classes=("cat", "dog"), splits={"train": SplitSource(**places)})
+
+
+def voc_dataset(root: Path, names: list[str], size: tuple[int, int] = (60, 40)) -> Path:
+    """A dataset in Pascal VOC's layout, whose annotations note `size` (width, height)."""
+    for folder in ("JPEGImages", "Annotations"):
+        (root / folder).mkdir(parents=True)
+    (root / "train.txt").write_text("\r\n".join(names) + "\r\n")
+    for number, name in enumerate(names):
+        (root / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg(seed=number))
+        (root / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size><object><name>dog</name>"
+            "<bndbox><xmin>11</xmin><ymin>6</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>"
+        )
+    return root
+
+
 def coco_dataset(root: Path, images: dict[str, bytes], annotations: list[dict[str, Any]]) -> Path:
     """A dataset in COCO's layout; image ids count from 1."""
     content = {

@@ -74,4 +74,4 @@ def test_between_scales_2k_runtimes_round_as_training_does(bits: int) -> None:
     (found,) = session.run(None, {"x": numbers.numpy()})
     differs = (torch.from_numpy(found) != quantizer(numbers)).numpy()
     assert not differs[: len(halves)].any(), "halves go away from zero"
-    assert differs.mean() < 0.005
+    assert differs[len(halves) :].mean() < 0.005

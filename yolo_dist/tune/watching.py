@@ -45,8 +45,8 @@ class Watching(tune.Callback):
         self.plan = plan
         self.folder = location(plan.folder)
         self.clock = clock
-        self.began = clock()
-        self.before = sum(record.over for record in read_records(self.folder))
+        self.first: tuple[float, int] | None = None
+        """When the first trial was over, and how many are then."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         """A trial begins."""
@@ -113,9 +113,11 @@ class Watching(tune.Callback):
         if (knee := results.trial("knee")) is not None:
             front = f"{len(results.front)} on the front, " if len(results.objectives) > 1 else ""
             parts.append(f"{front}best so far {knee.id} ({shown(knee.measured, list(results.objectives))})")
-        now = len(over) - self.before
-        if now > 0 and total > len(over):
-            left = (self.clock() - self.began) / now * (total - len(over))
+        if self.first is None:  # it trains what all share, and says nothing of the others
+            self.first = self.clock(), len(over)
+        began, first = self.first
+        if first < len(over) < total:
+            left = (self.clock() - began) / (len(over) - first) * (total - len(over))
             parts.append(f"about {words.duration(left)} left")
         return ", ".join(parts)
 

@@ -18,7 +18,7 @@ from yolo_dist.data.card import Card, SplitSource
 from yolo_dist.data.formats.file_content import text_chunks
 from yolo_dist.data.formats.folders import (
     IMAGE_SUFFIXES,
-    files_below,
+    annotation_files,
     image_files,
     image_place,
     missing_image,
@@ -148,14 +148,11 @@ def read(root: UPath, source: SplitSource, card: Card) -> Iterator[AnnotatedImag
 def _read_folder(
     root: UPath, source: SplitSource, files: dict[str, UPath], classes: Mapping[str, int]
 ) -> Iterator[AnnotatedImage]:
-    for name in files_below(root, source.annotations):
-        if not name.endswith(".json"):
-            continue
-        place = f"{source.annotations}/{name}"
+    for name, place in annotation_files(root, source, ".json").items():
         try:
             frames = list(parse(text_chunks(root, place), classes, place))
         except DataError as error:
-            yield unreadable_annotation(name.removesuffix(".json"), place, error)
+            yield unreadable_annotation(name, place, error)
             continue
         yield from (_annotated(frame, source, files) for frame in frames)
 
