@@ -92,6 +92,30 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(folder: UPath) 
         mine.require()
 
 
+def test_a_living_holder_in_another_container_of_the_same_name_is_not_taken_for_dead(tmp_path: Path) -> None:
+    folder = location(tmp_path)
+    its_own = {"machine": "another boot", "process": 2**30, "process_started": 1.0}
+    publish(folder / "lease-1.json", Holder(**its_own).model_dump_json())
+    signs = iter(range(1, 1000))
+
+    def it_lives(_: str) -> None:
+        publish(folder / "lease-1.json", Holder(**its_own, token="its", signs=next(signs)).model_dump_json())
+
+    with pytest.raises(RunHeld), hold(folder, it_lives):
+        pass
+
+
+def test_a_holder_may_be_a_number_that_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    for variable in ("USER", "LOGNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    assert Holder().user == "12345"
+
+
 def test_a_clock_that_is_set_makes_nobody_dead(folder: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux knows when processes began by the time since its own start, which it derives from the clock."""
     before = psutil.boot_time()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -51,11 +52,28 @@ def _started(process: int) -> float | None:
     return None
 
 
+def _machine() -> str:
+    """What tells those from each other whose processes this one does not see: machines, where Linux runs since they
+    started, and containers of one machine; their names may be the same."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _user() -> str:
+    try:
+        return os.environ.get("USER") or getpass.getuser()
+    except (KeyError, OSError):  # containers run as numbers that have no name
+        return str(os.getuid())
+
+
 class Holder(Config):
     """Who writes a folder."""
 
-    user: str = Field(default_factory=lambda: os.environ.get("USER") or getpass.getuser())
+    user: str = Field(default_factory=_user)
     host: str = Field(default_factory=socket.gethostname)
+    machine: str = Field(default_factory=_machine)
     process: int = Field(default_factory=os.getpid)
     process_started: float | None = Field(default_factory=lambda: _started(os.getpid()))
     job: str | None = Field(default_factory=_submitted_as)
@@ -72,8 +90,8 @@ class Holder(Config):
 
     @property
     def known_alive(self) -> bool | None:
-        """Whether it lives, if it is of this machine; None for other machines'."""
-        if self.host != socket.gethostname():
+        """Whether it lives, if it is of this machine; None for other machines' and containers'."""
+        if (self.host, self.machine) != (socket.gethostname(), _machine()):
             return None
         return self.process_started is not None and _started(self.process) == self.process_started
 
