@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from signal import SIGTERM
 
@@ -16,7 +16,8 @@ from yolo_dist import pipeline
 from yolo_dist.bundle import open_bundle, read_record
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import ConvertConfig, convert
-from yolo_dist.errors import ConfigError, Interrupted, ProofError
+from yolo_dist.errors import ConfigError, Interrupted, ProofError, RunHeld
+from yolo_dist.lease import Holder
 from yolo_dist.pipeline import run
 from yolo_dist.recipe import make_recipe
 from yolo_dist.stages import StageContext, train_stage
@@ -296,6 +297,34 @@ def test_checkpoints_stay_until_their_stage_is_published(folder: Path, monkeypat
             with pytest.raises(ProofError, match="planted"):
                 run(recipe(folder))
         assert len(list(checkpoints.iterdir())) == left
+
+
+def test_a_run_whose_folder_was_taken_over_meanwhile_leaves_it_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder / "runs" / "tiny"
+    of_the_other = root / "checkpoints" / "of-the-other" / "state.safetensors"
+
+    def taken_over(context: StageContext, config: TrainConfig) -> None:
+        train_stage(context, config)
+        of_the_other.parent.mkdir(parents=True)
+        of_the_other.touch()
+        (root / "lease-2.json").write_text(Holder(host="other-machine", user="ann").model_dump_json())
+
+    monkeypatch.setattr(pipeline, "train_stage", taken_over)
+    with pytest.raises(RunHeld, match="is being written by ann on other-machine"):
+        run(recipe(folder))
+    assert not (root / "stages").exists()
+    assert of_the_other.exists()
+
+
+def test_first_weights_of_a_bundle_have_no_accuracy_of_elsewhere(done: Path) -> None:
+    """A proof compares with what was measured on this run's images, or with nothing."""
+    start = done / "start"
+    replace(open_bundle(done / "runs/tiny/stages/tuned"), metrics={"map": 0.9, "map50": 0.99}).save(start)
+    stage = {"id": "pruned", "kind": "prune", "force": True}
+    run(recipe(done, model={"bundle": str(start)}, name="from-a-bundle", stages=[stage]))
+    assert open_bundle(done / "runs/from-a-bundle/initial").metrics is None
 
 
 def test_a_stopped_training_with_other_settings_is_told_to_begin_anew(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -112,6 +112,22 @@ class OwnStages:
         yield run
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A recipe that is run in a folder which this process holds."""
+
+    recipe: Recipe
+    inputs: Inputs
+    folder: UPath
+    stages: Stages
+    lease: Lease
+
+    def publish(self, results: Sequence[StageResult]) -> None:
+        """Write the rows that are there, if nobody has taken the folder over."""
+        self.lease.require()
+        publish(self.folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
+
+
 def run(recipe: Recipe, source: str = "", stages: Stages | None = None) -> list[StageResult]:
     """Run every stage that is not there already, and write results and report.
 
@@ -132,7 +148,7 @@ def run(recipe: Recipe, source: str = "", stages: Stages | None = None) -> list[
     with hold(folder, say) as lease:
         if (folder / SPACE_FILE).exists():
             raise ConfigError(source or recipe.name, [f"{folder} holds a search; give the run another name or storage"])
-        return _run(recipe, inputs, folder, stages or OwnStages(), lease)
+        return _run(_Run(recipe, inputs, folder, stages or OwnStages(), lease))
 
 
 def _problems_of_room(recipe: Recipe) -> list[str]:
@@ -155,19 +171,18 @@ def _seems_done(recipe: Recipe) -> bool:
     return False
 
 
-def _run(recipe: Recipe, inputs: Inputs, folder: UPath, stages: Stages, lease: Lease) -> list[StageResult]:
-    start = _initial(recipe, inputs, folder / "initial")
+def _run(run: _Run) -> list[StageResult]:
+    recipe, folder = run.recipe, run.folder
+    start = _initial(recipe, run.inputs, folder / "initial")
     _require_fitting_teachers(recipe, start)
     publish(folder / RECIPE_FILE, recipe.to_yaml())
     results: list[StageResult] = []
     for stage in recipe.stages:
-        lease.require()
         # before the stage, not only after it: rows of another recipe must not stand beside this one if it fails
-        publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
+        run.publish(results)
         origin = recipe.start_of(stage)
-        begin = folder / "stages" / origin if origin else start
-        results.append(_run_stage(recipe, inputs, stage, folder, begin, stages))
-    publish(folder / RESULTS_FILE, json.dumps([asdict(result) for result in results], indent=2))
+        results.append(_run_stage(run, stage, folder / "stages" / origin if origin else start))
+    run.publish(results)
     for unfinished in UNFINISHED:
         remove(folder / unfinished)
     if all(result.cached for result in results):
@@ -184,32 +199,22 @@ def _require_fitting_teachers(recipe: Recipe, start: UPath) -> None:
             require_equal_heads(student, open_bundle(teacher).network, teacher)
 
 
-def _run_stage(
-    recipe: Recipe, inputs: Inputs, stage: Stage, folder: UPath, start: UPath, stages: Stages
-) -> StageResult:
-    target = folder / "stages" / stage.id
-    teacher = _teacher(recipe, stage, folder)
-    key = _key(recipe, inputs, stage, start, teacher)
+def _run_stage(run: _Run, stage: Stage, start: UPath) -> StageResult:
+    target = run.folder / "stages" / stage.id
+    teacher = _teacher(run.recipe, stage, run.folder)
+    key = _key(run.recipe, run.inputs, stage, start, teacher)
     if done := _finished(target, key, stage):
         say(f"{stage.id}: cached")
         return done
-    with stages.doing(stage.id, key, folder, partial(_is_whole, target, key, stage)) as unfinished:
+    with run.stages.doing(stage.id, key, run.folder, partial(_is_whole, target, key, stage)) as unfinished:
         if done := _finished(target, key, stage):
             say(f"{stage.id}: done by another run")
             return done
-        return _do_stage(recipe, inputs, stage, folder, start, teacher, key, unfinished)
+        return _do_stage(run, stage, start, teacher, key, unfinished)
 
 
-def _do_stage(
-    recipe: Recipe,
-    inputs: Inputs,
-    stage: Stage,
-    folder: UPath,
-    start: UPath,
-    teacher: UPath | None,
-    key: str,
-    unfinished: UPath,
-) -> StageResult:
+def _do_stage(run: _Run, stage: Stage, start: UPath, teacher: UPath | None, key: str, unfinished: UPath) -> StageResult:
+    recipe, inputs, folder = run.recipe, run.inputs, run.folder
     target = folder / "stages" / stage.id
     say(f"{stage.id}: {stage.kind} …")
     began = time.monotonic()
@@ -242,6 +247,7 @@ def _do_stage(
             quantize_stage(context, stage.settings())
         case ExportStage():
             export_stage(context, stage.settings())
+    run.lease.require()
     result = _publish(context, stage, key, began, target)
     remove(context.output)
     remove(context.checkpoints / context.name)
@@ -383,7 +389,7 @@ def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:
         remove(target)
     bundle = build_model(recipe.model, inputs.card, inputs.train, recipe.image_size, recipe.seed)
     require_classes(bundle, inputs.card.classes, recipe.name)
-    replace(bundle, image_size=recipe.image_size, stage=origin).save(target)
+    replace(bundle, image_size=recipe.image_size, stage=origin, metrics=None).save(target)
     return target
 
 
