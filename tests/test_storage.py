@@ -3,6 +3,9 @@
 import errno
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,12 +154,37 @@ def test_a_block_that_fails_keeps_what_was_there(place: UPath) -> None:
     assert files_below(place) == {f"/bundle/{MARKER}": b"old"}
 
 
-def test_a_folder_published_again_replaces_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_published_again_replaces_the_old_one(place: UPath) -> None:
     for name in ("old", "new"):
-        with publish_folder(location(tmp_path / "bundle"), last=MARKER) as folder:
-            (folder / name).write_bytes(b"")
+        with publish_folder(place / "bundle", last=MARKER) as folder:
+            (folder / "samples").mkdir()
+            (folder / "samples" / name).write_bytes(b"")
             (folder / MARKER).write_text(name)
-    assert files_below(location(tmp_path)) == {"/bundle/new": b"", f"/bundle/{MARKER}": b"new"}
+    assert files_below(place) == {"/bundle/samples/new": b"", f"/bundle/{MARKER}": b"new"}
+
+
+def test_files_of_others_in_an_object_store_stay(tmp_path: Path) -> None:
+    remote = location(f"memory://others/{tmp_path.name}")
+    publish(remote / "photo.jpg", b"a user's only copy")
+    with publish_folder(remote, last=MARKER) as folder:
+        (folder / MARKER).write_bytes(b"{}")
+    assert files_below(remote) == {"/photo.jpg": b"a user's only copy", f"/{MARKER}": b"{}"}
+
+
+def test_what_a_killed_process_left_goes_when_the_next_one_publishes(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from yolo_dist.storage import location, publish_folder\n"
+        "with publish_folder(location(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "bundle")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, 0))
+    with publish_folder(location(tmp_path / "another")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["another"]
 
 
 def test_an_object_store_gets_the_marker_after_all_other_files(monkeypatch: pytest.MonkeyPatch) -> None:

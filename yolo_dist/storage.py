@@ -213,22 +213,30 @@ def publish_folder(destination: UPath, last: str | None = None) -> Iterator[Path
     require_ours(target, last)
     made = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        staging.chmod(0o755)
-        yield staging
-        replace_folder(staging, target)
+        with temporary_folder(target.parent) as staging:
+            staging.chmod(0o755)
+            yield staging
+            replace_folder(staging, target)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         _remove_empty(made)
 
 
 def _upload(folder: Path, destination: UPath, last: str | None) -> None:
-    if last is not None:
-        remove(destination / last)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if last is not None and (destination / last).exists():  # without it nothing tells that what is there is ours
+        _remove_all_but({file.relative_to(folder).as_posix() for file in files}, destination)
+        remove(destination / last)
     for file in sorted(files, key=lambda file: file == folder / (last or "")):
         publish(destination / file.relative_to(folder).as_posix(), file.read_bytes())
+
+
+def _remove_all_but(names: set[str], folder: UPath) -> None:
+    root = folder.path.rstrip("/")
+    folder.fs.invalidate_cache(root)
+    found = persistently(folder, lambda: folder.fs.find(root))
+    if others := [path for path in found if path[len(root) + 1 :] not in names]:
+        persistently(folder, lambda: folder.fs.rm(others))
 
 
 def require_folder(path: UPath) -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = ".yolo-dist-"
+RANDOM_CHARACTERS = 8
+"""Of a name that `tempfile` makes; what has other names is not ours."""
 YOUNG = 60.0
 """Seconds in which a folder may not be locked yet by the process that made it."""
 
@@ -18,14 +20,13 @@ YOUNG = 60.0
 def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
     """A folder that goes at the end of the block.
 
-    Those that killed processes left in the system's temporary folder go before: every process holds a lock on its own,
-    which the system takes back when the process ends, also one in another container.
+    Those that killed processes left there go before: every process holds a lock on its own, which the system takes
+    back when the process ends, also one in another container.
 
     Args:
         parent: where it is made; the system's temporary folder by default.
     """
-    if parent is None:
-        _remove_left(Path(tempfile.gettempdir()))
+    _remove_left(Path(parent or tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=PREFIX))
     lock = os.open(folder, os.O_RDONLY)
     try:
@@ -38,7 +39,7 @@ def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
 
 
 def _remove_left(parent: Path) -> None:
-    for folder in parent.glob(f"{PREFIX}*"):
+    for folder in parent.glob(f"{PREFIX}{'?' * RANDOM_CHARACTERS}"):
         with suppress(OSError):  # of another user, or just removed by its own process
             if folder.is_dir() and time.time() - folder.stat().st_mtime > YOUNG and _is_left(folder):
                 shutil.rmtree(folder)
