@@ -27,7 +27,7 @@ from upath import UPath
 from yolo_dist.config import Config
 from yolo_dist.errors import RunHeld, YoloDistError
 from yolo_dist.object_store import persistently
-from yolo_dist.storage import create, publish
+from yolo_dist.storage import create, publish, remove
 
 LEASE_FILE = re.compile(r"lease-(\d+)\.json")
 SECONDS_BETWEEN_SIGNS = 10.0
@@ -122,8 +122,19 @@ class Lease:
         """Whether somebody has taken the folder over."""
         return _newest(self._folder)[0] > self._number
 
+    def remove_folder(self) -> None:
+        """Delete the folder with all that is in it, last of all what says who has it."""
+        self._ended.set()
+        self._thread.join()
+        for path in self._folder.iterdir():
+            if not LEASE_FILE.fullmatch(path.name):
+                remove(path)
+        remove(self._folder)
+
     def release(self) -> None:
-        """Let others have it."""
+        """Let others have it, if it is still there."""
+        if self._ended.is_set():
+            return
         self._ended.set()
         self._thread.join()
         with suppress(OSError, YoloDistError):

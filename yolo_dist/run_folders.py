@@ -1,17 +1,17 @@
 """The runs that a storage keeps, wherever it is: listed, looked at, fetched, and rid of what is no longer needed."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from upath import UPath
 
-from yolo_dist.errors import ConfigError
+from yolo_dist.errors import ConfigError, DataError, InputError
 from yolo_dist.layout import RECIPE_FILE, RESULTS_FILE, SPACE_FILE, UNFINISHED
 from yolo_dist.lease import LEASE_FILE, hold, read_holder
-from yolo_dist.object_store import persistently, require_reachable
+from yolo_dist.object_store import is_remote, persistently, require_reachable
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.storage import Url, local_copy, location, publish_folder, remove
 
@@ -28,6 +28,7 @@ class Run:
         bytes: of all its files.
         unfinished_bytes: of those that `clean` takes away.
         holder: who has it or had it; None for nobody.
+        problem: why its recipe or results cannot be read, and so nothing is known of stages; None where they can.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Run:
     bytes: int
     unfinished_bytes: int
     holder: str | None
+    problem: str | None
 
 
 def list_runs(storage: Url) -> list[Run]:
@@ -59,19 +61,22 @@ def look_at(folder: UPath) -> Run:
     Raises:
         ConfigError: there is none in this folder.
     """
-    recipe = recipe_of(folder)
-    results = results_of(folder)
-    sizes = dict(_sizes(folder))
-    unfinished = sum(size for name, size in sizes.items() if name.partition("/")[0] in UNFINISHED)
+    _require_run(folder)
+    stages, results, problem = 0, list[dict[str, Any]](), None
+    try:
+        stages, results = len(recipe_of(folder).stages), results_of(folder)
+    except InputError as error:
+        problem = str(error).splitlines()[0]
     holder = read_holder(folder)
     return Run(
         name=folder.name,
-        stages=len(recipe.stages),
+        stages=stages,
         done=tuple(result["id"] for result in results),
         map50=results[-1]["map50"] if results else None,
-        bytes=sum(sizes.values()),
-        unfinished_bytes=unfinished,
+        bytes=_bytes(folder),
+        unfinished_bytes=_bytes(folder, UNFINISHED),
         holder=None if holder is None else str(holder),
+        problem=problem,
     )
 
 
@@ -81,20 +86,26 @@ def recipe_of(folder: UPath) -> Recipe:
     Raises:
         ConfigError: there is none.
     """
-    if not _is_run(folder):
-        raise ConfigError(
-            str(folder), [f"is no run, it has no {RECIPE_FILE}; `yolo-dist runs list STORAGE` names runs"]
-        )
+    _require_run(folder)
     with local_copy(folder / RECIPE_FILE) as file:
         return read_recipe(str(file))
 
 
 def results_of(folder: UPath) -> list[dict[str, Any]]:
-    """What the stages measured that are there; none before the first."""
+    """What the stages measured that are there; none before the first.
+
+    Raises:
+        DataError: their file is damaged.
+    """
+    file = folder / RESULTS_FILE
     try:
-        found: list[dict[str, Any]] = json.loads((folder / RESULTS_FILE).read_bytes())
+        found: list[dict[str, Any]] = json.loads(file.read_bytes())
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise DataError(
+            f"{file}: is damaged ({error}); run the recipe again, which does no finished stage again"
+        ) from None
     return found
 
 
@@ -102,17 +113,18 @@ def pull(folder: UPath, destination: Path) -> int:
     """Copy a run without what is unfinished in it to a local folder, completely or not at all; the bytes copied.
 
     Raises:
-        ConfigError: there is no run, or `destination` holds something else than an earlier copy of one, or a name
-            in an object store leads out of it.
+        ConfigError: there is no run, or `destination` holds something else than an earlier copy of one or is the run
+            itself, or a name in an object store leads out of it.
     """
-    if not _is_run(folder):
-        recipe_of(folder)
+    _require_run(folder)
+    if not is_remote(folder) and Path(folder.path).resolve() == destination.resolve():
+        raise ConfigError(str(folder), ["is the run itself, not a copy; give another --out"])
     copied = 0
     with publish_folder(location(destination), last=RECIPE_FILE) as target:
         for name, size in _sizes(folder):
             if name.partition("/")[0] in UNFINISHED or LEASE_FILE.fullmatch(name):
                 continue
-            if ".." in name.split("/"):
+            if {"", ".."} & set(name.split("/")):
                 raise ConfigError(str(folder), [f"has a file called {name}, which would land outside; delete it there"])
             file = target / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -131,17 +143,31 @@ def clean(folder: UPath, say: Callable[[str], None], whole: bool = False) -> int
         RunHeld: somebody writes it.
         ConfigError: there is no run.
     """
-    run = look_at(folder)
-    with hold(folder, say):
-        for name in UNFINISHED:
-            remove(folder / name)
-    if whole:
-        remove(folder)
-    return run.bytes if whole else run.unfinished_bytes
+    _require_run(folder)
+    freed = _bytes(folder) if whole else _bytes(folder, UNFINISHED)
+    with hold(folder, say) as lease:
+        if whole:
+            lease.remove_folder()
+        else:
+            for name in UNFINISHED:
+                remove(folder / name)
+    return freed
 
 
 def _is_run(folder: UPath) -> bool:
     return (folder / RECIPE_FILE).exists() and not (folder / SPACE_FILE).exists()
+
+
+def _require_run(folder: UPath) -> None:
+    if not _is_run(folder):
+        raise ConfigError(
+            str(folder), [f"is no run, it has no {RECIPE_FILE}; `yolo-dist runs list STORAGE` names runs"]
+        )
+
+
+def _bytes(folder: UPath, parts: Collection[str] | None = None) -> int:
+    """Of all its files, or of those in some of its folders."""
+    return sum(size for name, size in _sizes(folder) if parts is None or name.partition("/")[0] in parts)
 
 
 def _sizes(folder: UPath) -> Iterator[tuple[str, int]]:

@@ -9,10 +9,11 @@ import tiny
 import yaml
 from command_line import done, refused, yolo_dist
 from object_store_server import ObjectStore
+from upath import UPath
 
 from yolo_dist import lease, run_folders
 from yolo_dist.lease import Holder, Lease
-from yolo_dist.storage import location, publish
+from yolo_dist.storage import location, publish, remove
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +91,53 @@ def test_a_run_is_pulled_without_what_is_unfinished(storage: str, finished: Path
     }
 
 
+@pytest.mark.parametrize("name", ["stages/../../../evil", "/evil", "stages//evil"])
 def test_no_name_in_a_storage_leads_out_of_the_folder_it_is_pulled_to(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_folders, "_sizes", lambda _: iter([("stages/../../../evil", 1)]))
+    monkeypatch.setattr(run_folders, "_sizes", lambda _: iter([(name, 1)]))
     (error,) = refused("runs", "pull", finished / "tiny", "--out", tmp_path / "here")
     assert "would land outside" in error
     assert [*tmp_path.rglob("*")] == []
+
+
+def test_a_run_is_not_replaced_by_its_own_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(finished, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert refused("runs", "pull", "runs/tiny") == [
+        f"{tmp_path}/runs/tiny: is the run itself, not a copy; give another --out"
+    ]
+    assert (tmp_path / "runs" / "tiny" / "checkpoints").is_dir()
+
+
+@pytest.mark.parametrize(("name", "content"), [("recipe.yaml", "no_such_key: 1"), ("results.json", "{")])
+def test_a_run_that_cannot_be_read_is_listed_beside_others_and_can_be_deleted(
+    finished: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    for run in ("a-whole-one", "old"):
+        shutil.copytree(finished / "tiny", tmp_path / run)
+    (tmp_path / "old" / name).write_text(content)
+    assert [(run["name"], run["stages"]) for run in done("runs", "list", tmp_path, "--json").json()] == [
+        ("a-whole-one", 2),
+        ("old", 0),
+    ]
+    assert f"old cannot be read: {tmp_path}/old/{name}: " in done("runs", "list", tmp_path).out
+    done("runs", "clean", tmp_path / "old", "--whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a-whole-one"]
+
+
+def test_a_run_is_held_while_it_is_deleted(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, held = location(storage) / "tiny", []
+
+    def deleted(path: UPath) -> None:
+        held.append(lease.read_holder(folder) is not None)
+        remove(path)
+
+    monkeypatch.setattr(lease, "remove", deleted)
+    done("runs", "clean", folder, "--whole")
+    assert held
+    assert all(held)
+    assert done("runs", "list", storage, "--json").json() == []
 
 
 def files(folder: Path) -> list[Path]:

@@ -36,6 +36,9 @@ def list_runs(storage: Storage = "runs", as_json: Json = False) -> None:
         for run in runs
     ]
     showing.table(("run", "stages", "mAP50", "MiB", "unfinished MiB", "written by"), rows, texts=("written by",))
+    for run in runs:
+        if run.problem:
+            typer.echo(f"{run.name} cannot be read: {run.problem}")
 
 
 def show(run: RunFolder, as_json: Json = False) -> None:
