@@ -1,5 +1,6 @@
 """The real command, ended by real signals: what it says, and that the same command goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -75,10 +76,15 @@ def test_a_signal_lets_the_step_end_keeps_the_state_and_says_so(
         "SIGTERM: ending after this step, with a checkpoint; once more ends it at once",
         "stopped by SIGTERM after epoch 1, step 2; the same command goes on from there",
     ]
-    run(again)
+    for record in (tmp_path / "runs/tiny/checkpoints").glob("*/*/checkpoint.json"):
+        values = json.loads(record.read_text())
+        values["state"]["seconds"] = 1000.0
+        record.write_text(json.dumps(values))
+    (result,) = run(again)
     assert "going on after epoch 1, step 2 from the last checkpoint" in capsys.readouterr().out
     assert weights(tmp_path) == weights(prepared)
     assert losses(tmp_path) == losses(prepared)
+    assert result.seconds > 1000  # in both processes
 
 
 def test_kill_9_costs_what_came_after_the_last_checkpoint(

@@ -52,7 +52,7 @@ from yolo_dist.stages import (
     train_stage,
 )
 from yolo_dist.storage import location, publish, remove
-from yolo_dist.train.checkpoint import has_checkpoints
+from yolo_dist.train.checkpoint import has_checkpoints, seconds_trained
 
 WITHOUT_EFFECT = {"checkpoint_every", "checkpoints_kept"}
 """Settings of a stage on which nothing it gives depends: a training that has begun goes on when they change."""
@@ -217,7 +217,6 @@ def _do_stage(run: _Run, stage: Stage, start: UPath, teacher: UPath | None, key:
     recipe, inputs, folder = run.recipe, run.inputs, run.folder
     target = folder / "stages" / stage.id
     say(f"{stage.id}: {stage.kind} …")
-    began = time.monotonic()
     context = StageContext(
         run=recipe.name,
         stage=stage.id,
@@ -236,6 +235,7 @@ def _do_stage(run: _Run, stage: Stage, start: UPath, teacher: UPath | None, key:
         run_identity=run_identity(folder, recipe.tracking),
         recipe=shown_of(recipe, inputs.card.classes),
     )
+    began = time.monotonic() - seconds_trained(context.checkpoints / context.name)
     match stage:
         case TrainStage():
             if unfinished == folder:

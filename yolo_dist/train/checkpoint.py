@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,6 +111,14 @@ class Checkpoints:
 def has_checkpoints(folder: UPath) -> bool:
     """Whether a training left its state in a folder."""
     return folder.is_dir() and any(path.name.startswith(PREFIX) for path in folder.iterdir())
+
+
+def seconds_trained(folder: UPath) -> float:
+    """Seconds that a training took up to the newest state that it left in a folder; 0 where that says nothing."""
+    for newest in Checkpoints(folder)._folders()[:1]:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            return float(json.loads((newest / RECORD_FILE).read_text())["state"]["seconds"])
+    return 0.0
 
 
 @cache
