@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,15 @@ def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(
     assert seconds(checkpoints) == 2.1
 
 
+def test_what_is_written_to_a_store_fills_the_disk_of_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(location(f"memory://checkpoints/{tmp_path.name}"))
+    monkeypatch.setattr("yolo_dist.train.checkpoint.save_file", full_disk)
+    with pytest.raises(TrainError, match=f"^{tempfile.gettempdir()}: the checkpoint cannot be written \\(No space"):
+        checkpoints.save(1, state(1))
+
+
 @pytest.fixture
 def no_room() -> Iterator[Callable[[int], None]]:
     """Lets files of this process grow to so many bytes and no further."""
@@ -215,6 +225,32 @@ def test_a_store_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(type(checkpoints.folder), "read_text", read_text)
     assert seconds(checkpoints) == 1.1
+
+
+@pytest.mark.parametrize(
+    ("failure", "named"),
+    [
+        pytest.param(OSError(errno.EIO, "Input/output error"), "{folder}/step-000000002", id="of a read"),
+        pytest.param(OSError(errno.ESTALE, "Stale file handle", "/nfs/state"), "/nfs/state", id="of a known file"),
+        pytest.param(OSError(errno.ENOSPC, "No space left on device"), None, id="a download to a full disk"),
+    ],
+)
+def test_what_cannot_be_read_is_no_damage_and_ends_the_stage(
+    checkpoints: Checkpoints, folder: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError, named: str | None
+) -> None:
+    """Going back to an earlier one, or to the start, would remove it with the next save."""
+
+    def unreadable(_: UPath) -> str:
+        raise failure
+
+    for step in (1, 2):
+        checkpoints.save(step, state(step))
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "sha256", unreadable)
+        with pytest.raises(OSError, match=failure.strerror) as caught:
+            checkpoints.newest()
+    assert caught.value.filename == (named and named.format(folder=folder))
+    assert seconds(checkpoints) == 2.1
 
 
 def test_the_code_has_a_name_of_its_own_whatever_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

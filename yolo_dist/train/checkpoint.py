@@ -8,6 +8,7 @@ passed over for the one before.
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -23,7 +24,8 @@ from upath import UPath
 from yolo_dist.config import Config
 from yolo_dist.console import say
 from yolo_dist.errors import TrainError
-from yolo_dist.object_store import persistently
+from yolo_dist.object_store import is_remote, persistently
+from yolo_dist.shortage import is_full_disk
 from yolo_dist.storage import local_copy, publish_folder, remove, sha256
 
 FORMAT = 1
@@ -74,10 +76,12 @@ class Checkpoints:
             with publish_folder(target, last=RECORD_FILE) as folder:
                 _write(folder, state)
         except (OSError, SafetensorError) as error:
+            # on its way to a URL it is written to a temporary folder first
+            place = tempfile.gettempdir() if is_remote(target) and is_full_disk(error) else target
             reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
             going_on = f"goes on from {earlier[0].name}" if earlier else "begins anew"
             raise TrainError(
-                f"{target}: the checkpoint cannot be written ({reason}); make room, then the same command {going_on}"
+                f"{place}: the checkpoint cannot be written ({reason}); make room, then the same command {going_on}"
             ) from error
         for path in self._folders():
             if path.name > target.name or path in earlier[self.kept - 1 :]:
@@ -88,6 +92,9 @@ class Checkpoints:
 
         Args:
             tell: whether to say what was wrong with newer ones, and which other code wrote it.
+
+        Raises:
+            OSError: one cannot be read, whole as it may be; to go back would remove it with the next save.
         """
         for path in self._folders():
             try:
@@ -96,9 +103,13 @@ class Checkpoints:
                 if tell:
                     _tell_of_other_code(path, values["format"], values["code"])
                 return state
-            except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+            except (FileNotFoundError, ValueError, LookupError, TypeError, SafetensorError) as error:
                 if tell:
                     say(f"{path}: damaged, going back to the one before ({' '.join(str(error).split())})")
+            except OSError as error:
+                if error.filename is not None or is_full_disk(error):
+                    raise
+                raise OSError(error.errno, error.strerror, str(path)) from error  # reading does not name the file
         return None
 
     def _folders(self) -> list[UPath]:
