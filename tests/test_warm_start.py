@@ -14,7 +14,7 @@ from tiny_runs import prepare, recipe
 from yolo_dist.bundle import Bundle, open_bundle
 from yolo_dist.config import validate
 from yolo_dist.darknet.cfg import Maxpool, Yolo
-from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.darknet.network import Network, initialize, is_new
 from yolo_dist.darknet.weights import save_weights, stored_tensors
 from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.data.card import find_card
@@ -68,6 +68,15 @@ def test_a_bundle_of_other_classes_gives_all_but_the_head(tmp_path: Path) -> Non
         for index in BODY
         for mine, theirs in zip(stored_tensors(network.layers[index]), stored_tensors(donor.layers[index]), strict=True)
     )
+
+
+def test_a_network_with_new_heads_counts_as_new_and_one_with_trained_ones_does_not(tmp_path: Path) -> None:
+    as_bundle(small(seed=1)).save(tmp_path / "donor")
+    for classes, new in ((names(3), False), (("x", "y", "z"), True)):
+        network = Network(small().cfg)
+        initialize(network, seed=0)
+        warm_start(as_bundle(network, classes), tmp_path / "donor")
+        assert is_new(network) == new
 
 
 def test_a_head_of_as_many_other_classes_stays_new_and_one_of_the_same_is_taken(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ WITHOUT_EFFECT = {"checkpoint_every", "checkpoints_kept"}
 EVALUATED_ALIKE = {"batch_size"}
 """Settings of `evaluation` on which only rounding depends: less memory must not cost a finished training."""
 
-RESULT_FORMAT = 6
+RESULT_FORMAT = 7
 """Counts up when a stage of the same configuration would give another result than before."""
 
 UNREADABLE = (ModelError, FileNotFoundError, LookupError, TypeError, ValueError)

@@ -7,7 +7,7 @@ from torch import nn
 from yolo_dist.darknet.cfg import parse_cfg
 from yolo_dist.darknet.heads import decode_heads
 from yolo_dist.darknet.layers import Convolution
-from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.darknet.network import Network, initialize, is_new
 from yolo_dist.darknet.weights import weights_bytes
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 from yolo_dist.errors import CfgError
@@ -96,6 +96,20 @@ def test_untrained_heads_expect_few_objects_and_no_class_more_than_others() -> N
     for raw in raws:
         assert raw[:, 0, ..., 4].sigmoid().sum().item() == pytest.approx(8, rel=1e-3)
         assert raw[..., 5:].sigmoid().mean().item() == pytest.approx(0.6 / 2, rel=1e-3)
+
+
+def test_a_network_is_new_until_a_head_is_trained_whatever_its_backbone_has_seen() -> None:
+    network = tiny()
+    network.train()(torch.rand(2, 3, 64, 64))
+    with torch.no_grad():
+        network.get_submodule("layers.0.conv").weight.mul_(2)
+    assert is_new(network)
+    feeder = next(iter(network.cfg.head_convolutions.values()))
+    with torch.no_grad():
+        network.get_submodule(f"layers.{feeder}.conv").bias[4] += 1e-6
+    assert not is_new(network)
+    initialize(network, seed=1)
+    assert is_new(network)
 
 
 def test_batch_norm_starts_neutral_with_darknets_constants() -> None:

@@ -1,6 +1,6 @@
 """The training loop on a tiny network: it learns, it can stop and go on, and its batches may be cut anyhow."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,18 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     assert ours.keys() == theirs.keys()
     unequal = [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])]
     assert unequal == []
+
+
+@pytest.mark.parametrize("start", [tiny_network, without_batch_norm])
+def test_a_network_has_a_head_start_until_it_is_trained(shards: ShardSet, start: Callable[[], Network]) -> None:
+    """For one step, here."""
+    trainer = Trainer(start(), shards, training(epochs=1, batch_size=8), SIZE, threads=0)
+    assert trainer.schedule.new
+    trainer.run_epoch()
+    for network in (trainer.network, trainer.average.network):
+        schedule = Trainer(network.requires_grad_(), shards, training(), SIZE, threads=0).schedule
+        assert not schedule.new
+        assert (schedule.bias_rate(0), schedule.iou_share(0)) == (schedule.rate(0), 1)
 
 
 def test_the_loss_falls(shards: ShardSet) -> None:

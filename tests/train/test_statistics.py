@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from tiny_training import SIZE, scenes, tiny_network, training, without_batch_norm
+from tiny_training import SIZE, scenes, tiny_network, training
 from torch import Tensor
 
-from yolo_dist.darknet.network import Network, initialize
+from yolo_dist.darknet.network import Network
 from yolo_dist.data.loader import Loader
 from yolo_dist.data.shards import ShardSet
 from yolo_dist.errors import OutOfMemory
 from yolo_dist.train.loop import Trainer
-from yolo_dist.train.statistics import is_new, settled_statistics, statistics_of
+from yolo_dist.train.statistics import settled_statistics, statistics_of
 from yolo_dist.train.workers import Workers
 
 
@@ -68,16 +68,6 @@ def test_statistics_that_do_not_fit_into_memory_say_what_to_do() -> None:
     assert [name for name in differing(before, state(network)) if "tracked" not in name] == []
 
 
-def test_a_network_is_new_until_its_batch_norms_have_seen_images() -> None:
-    network = tiny_network()
-    assert is_new(network)
-    network.train()(images())
-    assert not is_new(network)
-    initialize(network, seed=1)
-    assert is_new(network)
-    assert is_new(without_batch_norm()), "nothing tells, so it starts as a new one would"
-
-
 def test_judging_between_epochs_changes_nothing_in_training(shards: ShardSet) -> None:
     judged, unseen = (Trainer(tiny_network(), shards, training(epochs=2), SIZE, threads=0) for _ in range(2))
     for trainer in (judged, unseen):
@@ -113,12 +103,3 @@ def test_without_images_the_running_statistics_judge(shards: ShardSet) -> None:
     before = state(trainer.average.network)
     with trainer.judged(last=True) as network:
         assert differing(before, state(network)) == []
-
-
-def test_a_trained_network_has_no_head_start_to_undo(shards: ShardSet) -> None:
-    network = tiny_network()
-    assert Trainer(network, shards, training(), SIZE, threads=0).schedule.new
-    network.train()(images())
-    schedule = Trainer(network, shards, training(), SIZE, threads=0).schedule
-    assert not schedule.new
-    assert (schedule.bias_rate(0), schedule.iou_share(0)) == (schedule.rate(0), 1)

@@ -1,7 +1,7 @@
 """A cfg as a torch network, and its state before training from scratch."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -108,18 +108,36 @@ def initialize(network: Network, seed: int) -> None:
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for bias, prior in _head_biases(network):
+        bias.copy_(prior)
+
+
+def is_new(network: Network) -> bool:
+    """Whether no head was ever trained: all have the biases of `initialize`, which the first optimizer step moves.
+
+    What comes before the heads may be trained.
+    """
+    return all(torch.equal(bias.cpu(), prior) for bias, prior in _head_biases(network))
+
+
+def _head_biases(network: Network) -> Iterator[tuple[Tensor, Tensor]]:
+    """The bias of the convolution that feeds each head, float [A·(5 + classes)], and what it is before training."""
     feeders = network.cfg.head_convolutions
     for head in network.heads:
-        _set_priors(network.layers[feeders[head.layer]], head)
+        feeder = network.layers[feeders[head.layer]]
+        assert isinstance(feeder, Convolution)
+        if feeder.norm is not None:
+            yield feeder.norm.bias, torch.zeros(feeder.norm.num_features)
+        elif feeder.conv.bias is not None:
+            yield feeder.conv.bias, _priors(head)
 
 
-def _set_priors(feeder: nn.Module, head: Head) -> None:
-    if not isinstance(feeder, Convolution) or feeder.conv.bias is None:
-        return
+def _priors(head: Head) -> Tensor:
     object_prior = min(LARGEST_PRIOR, EXPECTED_OBJECTS * (head.stride / REFERENCE_SIDE) ** 2)
-    bias = feeder.conv.bias.view(len(head.anchors), 5 + head.classes)
+    bias = torch.zeros(len(head.anchors), 5 + head.classes)
     bias[:, 4] = _logit(object_prior)
     bias[:, 5:] = _logit(0.6 / head.classes)
+    return bias.flatten()
 
 
 def _logit(probability: float) -> float:

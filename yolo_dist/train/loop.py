@@ -12,7 +12,7 @@ from torch import Tensor
 
 from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.config import STRIDE_LIMIT
-from yolo_dist.darknet.network import Network
+from yolo_dist.darknet.network import Network, is_new
 from yolo_dist.data.loader import Batch, Loader, training_image_batches
 from yolo_dist.data.mixture import Images
 from yolo_dist.errors import NonFiniteLoss
@@ -28,7 +28,7 @@ from yolo_dist.train.precision import Precision
 from yolo_dist.train.quantized import RangeTracking, share_ranges
 from yolo_dist.train.sampling import sampling_factors
 from yolo_dist.train.sparse import SparseTraining
-from yolo_dist.train.statistics import averaged_statistics, is_new, settled_statistics, statistics_of
+from yolo_dist.train.statistics import averaged_statistics, settled_statistics, statistics_of
 from yolo_dist.train.targets import Matches, assign_all
 from yolo_dist.train.workers import Workers
 

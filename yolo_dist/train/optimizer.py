@@ -33,7 +33,7 @@ class OptimizerConfig(Config):
     warmup_share: Annotated[float, Ge(0), Le(1)] = 0.1
     """… but never more than this share of the stage, so that a short run does not spend itself in warm-up."""
     warmup_bias_rate: Annotated[float, Ge(0)] = 0.1
-    """Where the biases' rate starts in a new network; all others start from 0, and so do these in a trained one."""
+    """Where the biases' rate starts with new heads; all others start from 0, and so do these with trained heads."""
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> SGD:
@@ -82,8 +82,8 @@ class Schedule:
         config: rates and warm-up.
         steps: optimizer steps of the whole stage.
         epochs: epochs of the whole stage.
-        new: whether the network was never trained. The head starts of a new one (fast biases, objectness that does not
-            yet follow the boxes) would undo what a trained one has learnt.
+        new: whether the network's heads were never trained. The head starts of new ones (fast biases, objectness that
+            does not yet follow the boxes) would undo what trained ones have learnt.
     """
 
     def __init__(self, config: OptimizerConfig, steps: int, epochs: int, new: bool = True) -> None:
@@ -104,7 +104,7 @@ class Schedule:
         return start * (1 - warmed) + self._cosine(step) * warmed
 
     def iou_share(self, step: int) -> float:
-        """How much of the objectness target is the box's IoU: 0 → 1 over warm-up; all of it in a trained network."""
+        """How much of the objectness target is the box's IoU: 0 → 1 over warm-up; all of it with trained heads."""
         return self._warmed(step) if self.new else 1.0
 
     def rates(self) -> list[float]:

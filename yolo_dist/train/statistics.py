@@ -25,15 +25,6 @@ def statistics_of(network: Network, frozen: Collection[int] = ()) -> list[Tensor
     return [buffer for norm in batch_norms(network, frozen) for buffer in norm.buffers() if buffer.is_floating_point()]
 
 
-def is_new(network: Network) -> bool:
-    """Whether a network was never trained: its batch norms, where it has some, have seen nothing yet."""
-    return all(
-        bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
-        for norm in batch_norms(network)
-        if norm.running_mean is not None and norm.running_var is not None
-    )
-
-
 @contextmanager
 def averaged_statistics(networks: Iterable[Network], workers: Workers) -> Iterator[None]:
     """Networks with the mean of all workers' statistics, which each has of its own again afterwards."""
