@@ -95,12 +95,16 @@ def test_stopped_and_resumed_training_ends_in_the_same_weights_and_ranges(shards
 
 @dataclass(frozen=True)
 class Partner(Workers):
-    """A worker whose partner has seen what is told here."""
+    """A worker whose partner has seen what is told here, and nothing but zeros in its batch norms."""
 
     seen: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def largest(self, tensor: Tensor) -> Tensor:
         return torch.maximum(tensor, self.seen)
+
+    def average_(self, tensors: list[Tensor]) -> None:
+        for tensor in tensors:
+            tensor.div_(2)
 
 
 def test_workers_agree_on_the_ranges_of_the_whole_batch() -> None:
@@ -124,6 +128,17 @@ def test_workers_agree_on_the_ranges_of_the_whole_batch() -> None:
     for half, seen in ((images[:2], second), (images[2:], first)):
         torch.testing.assert_close(tracked(half, Partner(seen=seen))[0], whole)
     assert not torch.equal(tracked(images[:2], Workers())[0], whole)
+
+
+def test_workers_freeze_the_mean_of_their_statistics_within_an_epoch() -> None:
+    network = quantize(tiny_network(), QuantizationConfig())
+    config = QuantizedTrainingConfig(freeze_ranges=1, freeze_statistics=2.5)
+    tracking = RangeTracking(network, config, 10, Partner(seen=torch.zeros(1)))
+    variances = []
+    for step in range(5):
+        tracking.after_step(step)
+        variances.append(float(batch_norm(network, 0).running_var[0]))  # type: ignore[index]
+    assert variances == [1, 1, 0.5, 0.5, 0.5]
 
 
 def test_a_worker_without_a_share_of_the_batch_tells_nothing() -> None:

@@ -63,6 +63,15 @@ def test_an_average_takes_one_message_for_tensors_of_all_shapes(monkeypatch: pyt
     assert vector.tolist() == [3]
 
 
+def test_the_mean_of_equal_numbers_is_that_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics that are frozen do not change by rounding."""
+    own = torch.rand(1000, generator=torch.Generator().manual_seed(1))
+    averaged = own.clone()
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce_with([2 * own.double()]))
+    Workers(0, 3).average_([averaged])
+    assert torch.equal(averaged, own)
+
+
 ALLOCATE_AGAIN_AND_AGAIN = """
 import resource, sys
 import torch

@@ -16,6 +16,7 @@ from yolo_dist.darknet.network import Network
 from yolo_dist.errors import AlreadyQuantized, ConfigError
 from yolo_dist.freed_memory import return_freed_memory
 from yolo_dist.train.config import TrainConfig
+from yolo_dist.train.statistics import statistics_of
 from yolo_dist.train.workers import Workers
 
 
@@ -56,7 +57,7 @@ class RangeTracking:
         network: in training.
         config: when.
         optimizer_steps: of the whole stage.
-        workers: ranges are those of the global batch.
+        workers: ranges are those of the global batch, and the statistics that freeze the mean of all workers'.
 
     Raises:
         ConfigError: it freezes after the stage's last step.
@@ -67,7 +68,7 @@ class RangeTracking:
     ) -> None:
         self.workers = workers
         self.quantizers = [quantizer for _, quantizer in network.quantizers()]
-        self.norms = batch_norms(network)
+        self.norms, self.statistics = batch_norms(network), statistics_of(network)
         self.freeze_ranges, self.freeze_statistics = freezing_steps(config, optimizer_steps)
         self._forget()
 
@@ -80,7 +81,10 @@ class RangeTracking:
             norm.train(step < self.freeze_statistics and training)
 
     def after_step(self, step: int) -> None:
-        """Let ranges follow what all workers have seen in an optimizer step."""
+        """Let ranges follow what all workers have seen in an optimizer step; after the last one that statistics follow,
+        those of all workers become one: they would train with different ones until the epoch ends."""
+        if step < self.freeze_statistics <= step + 1:
+            self.workers.average_(self.statistics)
         if step >= self.freeze_ranges:
             return
         seen = self.workers.largest(torch.stack(self.seen))

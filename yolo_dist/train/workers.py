@@ -86,10 +86,10 @@ class Workers:
         return largest
 
     def average_(self, tensors: list[Tensor]) -> None:
-        """Replace float tensors by their mean over all workers, in one message."""
+        """Replace float32 tensors by their mean over all workers, in one message; equal ones stay as they are."""
         if self.size == 1 or not tensors:
             return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        flat = torch.cat([tensor.flatten() for tensor in tensors]).double()  # 3·a / 3 is not a in float32
         torch.distributed.all_reduce(flat)
         parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
