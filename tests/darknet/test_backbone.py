@@ -3,7 +3,7 @@
 import pytest
 from small_networks import cfg_of, conv, head
 
-from yolo_dist.darknet.backbone import backbone
+from yolo_dist.darknet.backbone import backbone, unused_layers
 from yolo_dist.darknet.cfg import Layer, Route, Shortcut, Upsample, Yolo, sources
 from yolo_dist.darknet.zoo import ZOO, zoo_cfg
 
@@ -54,3 +54,8 @@ def test_it_ends_where_the_branches_part() -> None:
 def test_of_a_single_head_all_but_its_convolution_is_backbone() -> None:
     assert backbone(cfg_of(conv(4), conv(4), *head())) == [0, 1]
     assert backbone(cfg_of(*head())) == []
+
+
+def test_a_layer_that_leads_to_no_head_is_unused() -> None:
+    assert unused_layers(cfg_of(*SCALES)) == []
+    assert unused_layers(cfg_of(conv(4), conv(8), conv(8), Route(layers=(0,)), *head())) == [1, 2]

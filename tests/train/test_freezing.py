@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import SIZE, scenes, tiny_network, training
+from small_networks import cfg_of, conv
+from tiny_training import ANCHORS, SIZE, scenes, tiny_network, training
 from torch import Tensor
 
 from yolo_dist.compress.quantization import QuantizationConfig, calibrate, quantize
+from yolo_dist.darknet.cfg import Route, Yolo
 from yolo_dist.darknet.network import Network
 from yolo_dist.darknet.zoo import zoo_cfg
 from yolo_dist.data.loader import image_batches
@@ -144,6 +146,19 @@ def test_several_workers_need_no_gradient_of_a_frozen_layer(group_of_one: None, 
     before = state(network)
     trained(network, shards, Workers(0, 3), batch_size=3)
     assert changed_layers(network, before) == {3, 4, 7}
+
+
+def test_layers_on_which_no_head_depends_learn_nothing_with_one_worker_and_with_several(
+    group_of_one: None, shards: ShardSet
+) -> None:
+    head = Yolo(mask=(0, 1, 2, 3), anchors=ANCHORS, num=4, classes=3)
+    output = conv(head.channels, batch_normalize=0, activation="linear")
+    for workers in (Workers(), Workers(0, 2)):
+        network = Network(cfg_of(conv(8, 3, 8), conv(12), Route(layers=-2), output, head, size=SIZE))
+        before = state(network)
+        Trainer(network, shards, training(), SIZE, workers, threads=0).run_epoch()
+        changed = {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
+        assert {int(name.split(".")[1]) for name in changed} == {0, 3}
 
 
 def test_a_stage_goes_on_with_the_same_layers_frozen(shards: ShardSet, tmp_path: Path) -> None:

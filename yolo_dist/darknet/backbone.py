@@ -1,6 +1,6 @@
-"""Where a detector's backbone ends, found in its graph."""
+"""Where a detector's backbone ends, and which layers have a part in what it detects, found in its graph."""
 
-from yolo_dist.darknet.cfg import Cfg, Upsample, sources
+from yolo_dist.darknet.cfg import Cfg, Upsample, Yolo, sources
 
 
 def backbone(cfg: Cfg) -> list[int]:
@@ -25,3 +25,12 @@ def backbone(cfg: Cfg) -> list[int]:
         return []
     deepest = max(whole, key=lambda index: len(ancestors[index]))
     return sorted(ancestors[deepest] | {deepest})
+
+
+def unused_layers(cfg: Cfg) -> list[int]:
+    """Layers on which no head depends, ascending."""
+    used: set[int] = set()
+    for index, layer in reversed(list(enumerate(cfg.layers))):
+        if index in used or isinstance(layer, Yolo):
+            used |= {index, *sources(layer, index)}
+    return [index for index in range(len(cfg.layers)) if index not in used]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from yolo_dist.darknet.backbone import backbone
+from yolo_dist.darknet.backbone import backbone, unused_layers
 from yolo_dist.darknet.cfg import Cfg
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import ConfigError
@@ -23,7 +23,8 @@ class FrozenLayers:
     """Holds some layers of a network in training still.
 
     Args:
-        network: its frozen parameters want no gradient from here on: do this before anything is built on them.
+        network: its frozen parameters, and those on which no head depends, want no gradient from here on: do this
+            before anything is built on them.
         freeze: which layers; None for none.
 
     Attributes:
@@ -36,7 +37,7 @@ class FrozenLayers:
     def __init__(self, network: Network, freeze: Freeze | None) -> None:
         self.network = network
         self.layers = [] if freeze is None else frozen_layers(network.cfg, freeze)
-        for layer in self.layers:
+        for layer in (*self.layers, *unused_layers(network.cfg)):  # several workers wait for all gradients wanted
             network.layers[layer].requires_grad_(False)
         if self.layers and not any(parameter.requires_grad for parameter in network.parameters()):
             raise ConfigError("freeze", ["leaves no layer to train; freeze fewer"])
