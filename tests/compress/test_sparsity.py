@@ -66,6 +66,12 @@ def test_a_given_factor_is_taken_as_it_is() -> None:
     assert resolve_factor(SparsityConfig(factor=1e-3), [0.01] * 10, 0.9) == 1e-3
 
 
+def test_a_stage_whose_rate_is_always_zero_gives_no_factor() -> None:
+    with pytest.raises(ConfigError, match=r"^sparsity: factor: auto has no learning rate .*warmup_share: 0$"):
+        resolve_factor(SparsityConfig(), [0.0], 0.9)
+    assert resolve_factor(SparsityConfig(factor=1e-3), [0.0], 0.9) == 1e-3
+
+
 def test_sgd_moves_a_free_gamma_as_far_as_travel_says() -> None:
     """The estimate against the optimizer itself: a γ with no other gradient, momentum 0.9, long enough to settle."""
     gamma = torch.nn.Parameter(torch.tensor([2.0]))

@@ -19,6 +19,7 @@ from yolo_dist.compress.residual import residual_blocks
 from yolo_dist.config import Config
 from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
+from yolo_dist.errors import ConfigError
 
 NEGLIGIBLE = 1e-2
 """|γ| under which a channel hardly contributes."""
@@ -82,10 +83,23 @@ def travel(factor: float, learning_rates: Sequence[float], momentum: float, deca
 
 
 def resolve_factor(config: SparsityConfig, learning_rates: Sequence[float], momentum: float) -> float:
-    """The factor s of a stage; `auto` is the one with which a γ travels `budget`."""
-    if config.factor == "auto":
-        return config.budget / travel(1.0, learning_rates, momentum, config.decay)
-    return config.factor
+    """The factor s of a stage; `auto` is the one with which a γ travels `budget`.
+
+    Raises:
+        ConfigError: `auto`, and the rate is always 0: the stage is no longer than the first step of its warm-up.
+    """
+    if config.factor != "auto":
+        return config.factor
+    reach = travel(1.0, learning_rates, momentum, config.decay)
+    if reach == 0:
+        raise ConfigError(
+            "sparsity",
+            [
+                "factor: auto has no learning rate to go by, as the stage is but the first step of its warm-up; train "
+                "longer, or set optimizer.warmup_share: 0"
+            ],
+        )
+    return config.budget / reach
 
 
 def decay_curve(decay: str, steps: int) -> NDArray[np.float64]:

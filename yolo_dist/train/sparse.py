@@ -36,7 +36,7 @@ class SparseTraining:
         gamma_travel: roughly how far each γ moves over the stage.
 
     Raises:
-        ConfigError: the network has nothing to make sparse, or all of it is frozen.
+        ConfigError: the network has nothing to make sparse, all of it is frozen, or no step has a rate.
     """
 
     def __init__(
