@@ -269,6 +269,8 @@ def test_a_stage_is_finished_when_it_is_as_ready_as_asked(shards: ShardSet) -> N
     with torch.no_grad():
         for gamma in half:
             gamma.fill_(1e-5)
+    assert not trainer.finished, "it has not trained yet"
+    trainer.epoch = 1
     assert trainer.finished
     assert not Trainer(trainer.average.network, shards, training(epochs=9, sparsity={}), SIZE).finished
 

@@ -171,8 +171,10 @@ class Trainer:
     def finished(self) -> bool:
         """Whether all epochs are done, a sparse stage is as ready to be pruned as it was asked to become, or the stage
         has no more patience for a better network; both end it only after an epoch."""
-        ready = self.step == 0 and self.sparse is not None and self.sparse.is_ready(self.average.network)
-        return self.epoch >= self.config.epochs or ready or (self.step == 0 and self.best.given_up)
+        if self.step or not self.epoch:
+            return False
+        ready = self.sparse is not None and self.sparse.is_ready(self.average.network)
+        return self.epoch >= self.config.epochs or ready or self.best.given_up
 
     def state(self) -> dict[str, Any]:
         """Everything that an interrupted stage needs to go on, after an optimizer step: tensors and numbers.
