@@ -148,6 +148,14 @@ def test_several_workers_need_no_gradient_of_a_frozen_layer(group_of_one: None, 
     assert changed_layers(network, before) == {3, 4, 7}
 
 
+def test_frozen_statistics_are_kept_as_they_are_and_no_mean_over_workers(group_of_one: None, shards: ShardSet) -> None:
+    network = seen_images()
+    trainer = Trainer(network, shards, training(freeze="backbone", batch_size=3), SIZE, Workers(0, 3), threads=0)
+    kept = trainer.state()["network"]
+    changed = {name for name, tensor in state(network).items() if not torch.equal(tensor, kept[name])}
+    assert changed == {"layers.3.norm.running_mean", "layers.3.norm.running_var"}
+
+
 def test_layers_on_which_no_head_depends_learn_nothing_with_one_worker_and_with_several(
     group_of_one: None, shards: ShardSet
 ) -> None:

@@ -188,7 +188,7 @@ class Trainer:
         if self.step:
             self._require_finite()
         terms = self.workers.sum(self.terms)
-        with averaged_statistics((self.network, self.average.network), self.workers):
+        with averaged_statistics((self.network, self.average.network), self.workers, self.frozen.layers):
             if not self.workers.first:
                 return {}
             return {

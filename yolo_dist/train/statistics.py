@@ -26,9 +26,10 @@ def statistics_of(network: Network, frozen: Collection[int] = ()) -> list[Tensor
 
 
 @contextmanager
-def averaged_statistics(networks: Iterable[Network], workers: Workers) -> Iterator[None]:
-    """Networks with the mean of all workers' statistics, which each has of its own again afterwards."""
-    statistics = [tensor for network in networks for tensor in statistics_of(network)]
+def averaged_statistics(networks: Iterable[Network], workers: Workers, frozen: Collection[int] = ()) -> Iterator[None]:
+    """Networks with the mean of all workers' statistics, which each has of its own again afterwards; `frozen` layers
+    keep those they have."""
+    statistics = [tensor for network in networks for tensor in statistics_of(network, frozen)]
     with _put_back(statistics):
         workers.average_(statistics)
         yield
