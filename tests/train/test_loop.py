@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_networks import cfg_of, conv, head
 from tiny_training import SIZE, scenes, tiny_network, training, without_batch_norm
 from torch import Tensor, nn
 
 from yolo_dist.compress.sparsity import batch_norm
 from yolo_dist.darknet.network import Network
 from yolo_dist.data.shards import Sample, ShardSet
-from yolo_dist.errors import ConfigError, NonFiniteLoss
+from yolo_dist.errors import ConfigError, NonFiniteLoss, TrainError
 from yolo_dist.train.loop import Trainer
 from yolo_dist.train.loss import DetectionLoss
 from yolo_dist.train.targets import assign_all
@@ -323,3 +324,11 @@ def test_a_worker_without_a_share_of_the_last_batch_takes_part_and_learns_nothin
 def test_an_epoch_with_an_empty_share_ends_like_any_other(group_of_one: None, tmp_path: Path) -> None:
     trainer = Trainer(tiny_network(), scenes(tmp_path, images=7), training(batch_size=6), SIZE, Workers(0, 3))
     assert np.isfinite(trainer.run_epoch().loss["total"])
+
+
+def test_a_share_of_one_image_with_maps_of_one_pixel_says_what_to_do(shards: ShardSet) -> None:
+    """Eight images in batches of 7 leave one for the last."""
+    network = Network(cfg_of(conv(8, 3, 32), *head(classes=3), size=(32, 32)))
+    trainer = Trainer(network, shards, training(batch_size=7, nominal_batch=7), (32, 32), threads=0)
+    with pytest.raises(TrainError, match=r"^epoch 1, step 2: worker 0 has one image, .*; take another batch_size"):
+        trainer.run_epoch()

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolo_dist.compress.pruning.reestimation import NO_VARIANCE
 from yolo_dist.compress.quantization import QuantizedNetwork
 from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network, is_new
 from yolo_dist.data.loader import Batch, Loader, training_image_batches
 from yolo_dist.data.mixture import Images
-from yolo_dist.errors import NonFiniteLoss
+from yolo_dist.errors import NonFiniteLoss, TrainError
 from yolo_dist.train.best import BestNetwork
 from yolo_dist.train.config import TrainConfig
 from yolo_dist.train.distilled import Distillation, Teacher
@@ -61,8 +62,8 @@ class Trainer:
         terms: this worker's loss terms in those batches, added up.
 
     Raises:
-        ConfigError: a sparse stage for a network that has nothing to make sparse, or frozen layers that it has not,
-            or class-balanced sampling of a mixture.
+        ConfigError: a sparse stage for a network that has nothing to make sparse, or of no learning rate, or frozen
+            layers that it has not, or class-balanced sampling of a mixture.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Trainer:
 
         Raises:
             NonFiniteLoss: the loss or a weight became NaN or infinite.
+            TrainError: a batch norm has one number to normalise: a worker's only image, in maps of one pixel.
         """
         started = time.perf_counter()
         images, self.guard = 0, LossGuard(self.term_names, self.epoch, self.workers)
@@ -288,8 +290,16 @@ class Trainer:
             self.tracking.before_batch(optimizer_step, training=len(batch) > 0)
         self.frozen.hold()
         pixels = (batch.images if len(batch) else batch.images.new_zeros(1, *batch.images.shape[1:])).float().div_(255)
-        with self.precision.forward():
-            outputs = self.model(pixels)
+        try:
+            with self.precision.forward():
+                outputs = self.model(pixels)
+        except ValueError as error:
+            if NO_VARIANCE not in str(error):
+                raise
+            raise TrainError(
+                f"epoch {self.epoch + 1}, step {self.step + 1}: worker {self.workers.rank} has one image, with "
+                "maps of one pixel, and so no variance; take another batch_size, or a larger image_size"
+            ) from None
         known = batch.known if len(batch) else None
         loss = self.loss(outputs, matches, global_images, self.schedule.iou_share(optimizer_step), known, counts())
         if self.distillation is not None:

@@ -15,6 +15,9 @@ from yolo_dist.darknet.layers import Convolution
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import PruneError
 
+NO_VARIANCE = "more than 1 value per channel"
+"""What torch says of a batch norm in training that sees a single number a channel."""
+
 
 def batch_norms(network: Network, frozen: Collection[int] = ()) -> list[BatchNorm2d]:
     """The batch norms of all layers but the `frozen` ones, in the cfg's order."""
@@ -46,7 +49,7 @@ def reestimate_batchnorm(network: Network, batches: Iterable[Tensor], frozen: Co
         try:
             network(images)
         except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+            if NO_VARIANCE not in str(error):
                 raise
             raise PruneError(
                 "re-estimation of batch norms: a batch of one image has maps of one pixel, and so no variance; take "
