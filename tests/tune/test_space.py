@@ -1,5 +1,6 @@
 """Spaces: what they draw, and everything that is wrong with one at once."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,17 @@ def test_what_is_drawn_becomes_a_value(values: dict[str, Any], drawn: list[Any],
     distribution = validate(Distribution, values, "test")
     assert distribution.value_of(drawn) == value
     assert distribution.value_of(distribution.drawn_for(value)) == value
+
+
+def test_a_block_whose_keys_are_numbers_equals_what_is_read_again(folder: Path) -> None:
+    layers = {"tuned.distillation": {"choice": [None, {"teacher": "base", "layers": {0: 0}}]}}
+    one = space(folder, space=layers)
+    check_space(one, "space.yaml")
+    assert validate(Space, yaml.safe_load(one.to_yaml()), "space.yaml") == one
+    trial = list(one.grid())[1]
+    assert one.space["tuned.distillation"].drawn_for(json.loads(json.dumps(trial))["tuned.distillation"]) == [1]
+    recipe = recipe_of(one, read_yaml(folder / "recipe.yaml"), trial)
+    assert recipe.stages[2].distillation.layers == {0: 0}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

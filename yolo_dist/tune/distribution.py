@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from annotated_types import Ge, MinLen
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 from yolo_dist.config import Config
 
@@ -37,6 +38,12 @@ class Distribution(Config):
     """The same, in the word of a grid search."""
     length: Annotated[int, Ge(1)] | None = None
     """A list of so many values, each drawn on its own."""
+
+    @field_validator("choice", "grid", mode="before")
+    @classmethod
+    def _as_files_keep_them(cls, values: Any) -> Any:
+        """Keys of blocks are texts in JSON, and trials' values are read from there again: 13 would not equal "13"."""
+        return to_jsonable_python(values)
 
     @model_validator(mode="after")
     def _one_kind_with_bounds_in_order(self) -> Self:
