@@ -123,6 +123,14 @@ def test_every_recipe_that_comes_with_the_package_is_valid(path: Path) -> None:
         ),
         pytest.param({"stages": stages({"from": "stage0"})}, "stages.0: from names no stage", id="from itself"),
         pytest.param(
+            {"stages": stages({}, {"from": ["stage0"]})},
+            "stages.1.from: Input should be a valid string",
+            id="from a list",
+        ),
+        pytest.param(
+            {"stages": stages({"id": ["a"]})}, "stages.0.id: Input should be a valid string", id="id as a list"
+        ),
+        pytest.param(
             {"stages": stages({"kind": "quantize"}, {}, {"kind": "prune"})},
             "stages.2: kind prune needs a float network, and what it starts from is quantised (got 'stage2')",
             id="pruned after quantisation",

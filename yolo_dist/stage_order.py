@@ -10,12 +10,16 @@ Problem = tuple[int, Any, str]
 
 def order_problems(stages: Any) -> Iterator[Problem]:
     """Every mistake in the order of stages as they were read, whatever else may be wrong with them."""
-    listed = [
-        stage if isinstance(stage, dict) else {} for stage in (stages if isinstance(stages, list | tuple) else ())
-    ]
+    listed = [_with_names(stage) for stage in (stages if isinstance(stages, list | tuple) else ())]
     yield from _starts(listed)
     yield from quantization_problems(listed)
     yield from _teachers(listed)
+
+
+def _with_names(stage: Any) -> dict[str, Any]:
+    """A stage without an `id` or a `from` that is no text: nothing can start from it, and its own check tells of it."""
+    values = stage if isinstance(stage, dict) else {}
+    return {key: value for key, value in values.items() if key not in ("id", "from") or isinstance(value, str)}
 
 
 def _starts(stages: Sequence[dict[str, Any]]) -> Iterator[Problem]:
