@@ -162,7 +162,6 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> int:
         signal.raise_signal(signal.SIGUSR1)  # by which Tune ends and leaves trials as they are
 
     stop = Stop()
-    watched = None if space.stopping is None else space.stopping.stage_of(recipe)
     trainable = tune.with_resources(tune.with_parameters(TrialProcess, plan=plan), _resources(cluster))
     with tempfile.TemporaryDirectory(prefix="yolo-dist-tune-") as notes, hearing_signals(end, "ending"):
         tune.Tuner(
@@ -170,7 +169,7 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> int:
             tune_config=tune.TuneConfig(
                 num_samples=proposals.left,
                 search_alg=proposals,
-                scheduler=scheduler_of(space.stopping, watched.epochs if watched else 1),
+                scheduler=scheduler_of(space.stopping, space.objectives),
                 max_concurrent_trials=min(space.concurrent or proposals.left, _room(cluster)),
                 reuse_actors=space.stopping is None,
             ),

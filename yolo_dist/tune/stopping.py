@@ -1,11 +1,13 @@
 """When a trial is given up before its end: by mAP after the same epoch of the same stage as that of others.
 
-Ray Tune's rules compare mAP alone, which would cut off the small end of a front. With several objectives they stop only
+Ray Tune's rules compare mAP alone, which would cut off the small end of a front. Where more is asked for they stop only
 a trial that another beats after the same epoch: one that is on no front of what is known then (non-dominated rank as in
 Schmucker et al. 2021, "Multi-objective Asynchronous Successive Halving").
 """
 
 import math
+import sys
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
@@ -14,6 +16,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from yolo_dist.config import Config
 from yolo_dist.recipe import Recipe, TrainStage
+from yolo_dist.tune.objective import ACCURACIES
 from yolo_dist.tune.pareto import front_of
 
 NEVER_PAUSED: Any = math.inf
@@ -57,36 +60,40 @@ class StoppingConfig(Config):
         return []
 
 
-def scheduler_of(stopping: StoppingConfig | None, epochs: int) -> TrialScheduler:
-    """Ray Tune's scheduler; it reads `map` by `epoch`, up to `epochs`, and passes over reports without them.
+def scheduler_of(stopping: StoppingConfig | None, objectives: Collection[str]) -> TrialScheduler:
+    """Ray Tune's scheduler; it reads `map` by `epoch`, and passes over reports without them.
 
-    Trials that `losses_known` of a report puts on the front of those told of the same epoch go on.
+    Trials that `losses_known` of a report puts on the front of those told of the same epoch go on, unless an accuracy
+    is the only objective: then the rule alone decides.
     """
     if stopping is None:
         return FIFOScheduler()
+    sparing = len(objectives) > 1 or not set(objectives) <= set(ACCURACIES)
     if stopping.rule == "median":
-        return _Median("epoch", "map", "max", grace_period=stopping.grace, min_time_slice=NEVER_PAUSED)
+        return _Median("epoch", "map", "max", grace_period=stopping.grace, min_time_slice=NEVER_PAUSED, sparing=sparing)
     return _Asha(
         "epoch",
         "map",
         "max",
-        max_t=max(epochs, stopping.grace + 1),
+        max_t=sys.maxsize,  # trials may differ in how many epochs they have, and leave the rungs beyond empty
         grace_period=stopping.grace,
         reduction_factor=stopping.reduction,
         stop_last_trials=False,
+        sparing=sparing,
     )
 
 
 class _Sparing(FIFOScheduler):
     """Knows what lies on the front after each epoch, of losses so far as they are known then."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sparing: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._sparing = sparing
         self._told: dict[int, dict[str, list[float]]] = {}
 
     def _on_front(self, trial: Trial, report: dict[str, Any]) -> bool:
         """Note a report; whether no other of the same epoch beats it."""
-        if (losses := report.get("losses_known")) is None:
+        if not self._sparing or (losses := report.get("losses_known")) is None:
             return False
         told = self._told.setdefault(report["epoch"], {})
         told[trial.trial_id] = losses
@@ -102,7 +109,12 @@ class _Asha(_Sparing, AsyncHyperBandScheduler):
 
 class _Median(_Sparing, MedianStoppingRule):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if "epoch" in result:  # a trial that begins anew tells of all its evaluations again
+            self._results[trial] = [told for told in self._results[trial] if told["epoch"] < result["epoch"]]
         if not self._on_front(trial, result):
             return super().on_trial_result(tune_controller, trial, result)
-        self.on_trial_complete(tune_controller, trial, result)  # notes it; once it decides, a trial counts as stopped
+        self._results[trial].append(result)  # and nothing else: once the rule decides, a trial counts as stopped
         return TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Note nothing: the last result repeats the last evaluation."""
