@@ -88,6 +88,34 @@ def test_who_takes_a_stage_over_has_the_epochs_before_too(folder: Path) -> None:
     assert not list((folder / "shared" / "base" / "leases").glob("*.run"))
 
 
+@pytest.mark.parametrize(("key", "trained"), [("key", ["one"]), ("another", ["one", "two"])])
+def test_what_a_trial_finished_and_did_not_keep_before_it_died_is_taken_from_it(
+    folder: Path, key: str, trained: list[str]
+) -> None:
+    did = []
+
+    def do(name: str, finish: bool) -> None:
+        target = folder / "runs" / name / "stages" / "base"
+
+        def is_whole() -> bool:
+            return target.exists() and json.loads((target / "stage.json").read_text())["key"] == "key"
+
+        with shared(folder).doing("base", "key", location(folder / "runs" / name), is_whole):
+            if not is_whole():
+                did.append(name)
+                target.mkdir(parents=True)
+                (target / "stage.json").write_text(json.dumps({"key": "key" if finish else key}))
+                if not finish:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        do("one", finish=False)
+    do("two", finish=True)  # "one" goes on with the stage after it, without asking for this one
+    do("three", finish=True)
+    assert did == trained
+    assert (folder / "shared" / "base" / "key" / "stage.json").exists()
+
+
 def test_two_trials_at_the_same_time_run_the_same_stage_once(folder: Path) -> None:
     second_has_begun = threading.Event()
 

@@ -66,6 +66,7 @@ class SharedStages:
             else:
                 if (before := _read_owner(owner)) is not None and before != run:
                     _take_epochs(run, stage, _epochs_of(before, stage))
+                    _take_finished(before / "stages" / stage, key, target)
                 publish(owner, str(run))
             yield shared
             # who was away too long has done the stage for this trial alone: another one is doing it for all
@@ -82,6 +83,14 @@ def _read_owner(file: UPath) -> UPath | None:
         return location(persistently(file, file.read_text))
     except FileNotFoundError:
         return None
+
+
+def _take_finished(finished: UPath, key: str, target: UPath) -> None:
+    """Copy another run's stage if it is there with this key: that run died before it kept the stage for all."""
+    record = finished / STAGE_FILE
+    with suppress(FileNotFoundError, shutil.Error, LookupError, TypeError, ValueError):
+        if json.loads(persistently(record, record.read_bytes))["key"] == key:
+            copy_folder(finished, target, STAGE_FILE)
 
 
 def _take_epochs(run: UPath, stage: str, lines: list[dict[str, Any]]) -> None:
