@@ -80,6 +80,20 @@ def test_the_front_is_shown_as_a_table(searched: Path) -> None:
     assert outcome.out.endswith("tune.html\n")
 
 
+def test_a_check_refuses_what_the_search_would_refuse(searched: Path) -> None:
+    done("tune", searched / "space.yaml", "trials=3", "name=begun")
+    kept = searched / "searches" / "begun"
+    for options, problem in (
+        (["--check"], f"{kept} holds a search; go on with --resume, or give another name=…"),
+        (
+            ["tuned.epochs=3", "--check", "--resume"],
+            f"overrides: is not what the search in {kept} began with",
+        ),
+    ):
+        assert refused("tune", searched / "space.yaml", "name=begun", *options) == [f"{searched}/space.yaml: {problem}"]
+    assert done("tune", searched / "space.yaml", "trials=5", "name=begun", "--check", "--resume").out
+
+
 def test_json_is_all_there_is_on_standard_output(searched: Path) -> None:
     outcome = done("tune", searched / "space.yaml", "trials=3", "--resume", "--json")
     root = searched / "searches" / "tiny-search"

@@ -18,6 +18,7 @@ from searches import prepare, record, space
 from yolo_dist import ray_cluster
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError, Interrupted, NonFiniteLoss, StorageError
+from yolo_dist.lease import hold, last_sign
 from yolo_dist.pipeline import StageResult, run
 from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe, read_recipe
@@ -243,6 +244,18 @@ def begun(folder: Path) -> Path:
 def test_a_search_is_not_mixed_with_the_one_before(begun: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds a search; go on with --resume, or give another name=…"):
         search(space(begun))
+
+
+def test_a_refused_command_leaves_no_sign_that_would_end_a_pause(begun: Path) -> None:
+    root = location(begun / "searches" / "tiny-search")
+    with hold(root, print):
+        pass
+    interrupted = last_sign(root)
+    with pytest.raises(ConfigError):
+        search(space(begun))
+    with pytest.raises(ConfigError):
+        search(space(begun, stage="pruned"), resume=True)
+    assert last_sign(root) == interrupted
 
 
 def test_a_search_and_a_run_of_one_name_are_not_mixed(begun: Path) -> None:

@@ -52,11 +52,12 @@ def tune(
         return
     if out is not None:
         raise ConfigError("options", ["--out goes with --export, which takes a trial out of the search"])
-    from yolo_dist.tune.search import check_search, search
+    from yolo_dist.tune.search import check_search, require_this_search, search
 
     loaded = read_space(space, overrides, check_search)
     if check:
         trials, stages = loaded.most_trials, len(check_search(loaded, space).stages)
+        require_this_search(loaded, space, resume)
         if as_json:
             show.as_json({"trials": trials, "stages": stages})
         else:

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,10 @@ def search(space: Space, source: str = "", resume: bool = False, run: Run = run_
     recipe = check_search(space, source)
     folder = location(space.storage) / space.name
     values = read_yaml(space.recipe)
+    require_this_search(space, source, resume)  # what is refused gives no sign of life, which would end a pause
     stopped = last_sign(folder)
     with hold(folder, say):
-        _require_this_search(space, values, folder, resume, source)
+        require_this_search(space, source, resume)  # another process may have begun or ended one since
         if stopped is not None and (folder / SPACE_FILE).exists():
             note_pause(folder, stopped)
         publish(folder / SPACE_FILE, space.to_yaml())  # first: a recipe alone is that of a run
@@ -114,12 +115,18 @@ def _problems_of_inputs(recipe: Recipe) -> list[str]:
     return []
 
 
-def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath, resume: bool, source: str) -> None:
+def require_this_search(space: Space, source: str, resume: bool) -> None:
     """Refuse to mix trials of two searches.
+
+    Args:
+        space: what shall be searched.
+        source: its file, for messages.
+        resume: whether the search that is there shall go on.
 
     Raises:
         ConfigError: what there is must not be gone on with.
     """
+    folder = location(space.storage) / space.name
     if not (folder / SPACE_FILE).exists():
         if (folder / RECIPE_FILE).exists():
             raise ConfigError(source, [f"{folder} holds a run; give the search another name=… or storage=…"])
@@ -132,7 +139,7 @@ def _require_this_search(space: Space, recipe: Mapping[str, Any], folder: UPath,
     ]
     if (folder / RECIPE_FILE).exists():
         with local_copy(folder / RECIPE_FILE) as file:
-            changed += ["recipe"] if read_yaml(file) != recipe else []
+            changed += ["recipe"] if read_yaml(file) != read_yaml(space.recipe) else []
     if changed:
         raise ConfigError(source, [f"{key}: is not what the search in {folder} began with" for key in changed])
 
