@@ -24,6 +24,7 @@ from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.run_folders import list_runs
 from yolo_dist.storage import location
+from yolo_dist.tune import search as search_module
 from yolo_dist.tune.export import export_trial
 from yolo_dist.tune.pauses import read_pauses
 from yolo_dist.tune.record import TrialRecord, read_records
@@ -154,6 +155,32 @@ def test_a_search_that_is_told_to_end_says_where_it_is_and_goes_on(
     assert second.ended is not None
     assert first.ended < stopped < again < second.ended
     assert results.hypervolume[1].seconds == pytest.approx(second.ended - first.began - (again - stopped), abs=0.1)
+
+
+def answered_by_ray(number: int, _frame: Any) -> None:
+    sys.exit(number)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("heard_by", ["us", "Ray"])
+def test_a_search_that_is_told_to_end_while_ray_starts_says_that_it_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: int, heard_by: str
+) -> None:
+    def starting(*_args: Any, **_options: Any) -> None:
+        if heard_by == "Ray":
+            signal.signal(signal.SIGTERM, answered_by_ray)
+        signal.raise_signal(asked)
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    answer = signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # of Tune, where another test has begun it
+    monkeypatch.setattr(search_module, "join_cluster", starting)
+    name = signal.Signals(asked).name
+    with pytest.raises(Interrupted, match=f"stopped by {name} after 0 of 4 trials; --resume goes on") as error:
+        search(space(folder))
+    assert error.value.exit_code == 128 + asked
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert (folder / "searches" / "tiny-search" / "tune.html").exists()
+    signal.signal(signal.SIGUSR1, answer)
 
 
 def away_at_first(recipe: Recipe, _stages: Any) -> list[StageResult]:

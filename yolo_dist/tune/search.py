@@ -155,12 +155,6 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> int:
     )
     if proposals.left <= 0:
         return 0
-    join_cluster(cluster.resources, max(1, cluster.fewest_workers), "cluster.workers", quiet=True)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one tells of Tune's own folder, which goes
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # the recipe's paths are relative to the folder of the search
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours hears SIGTERM too, which batch systems send
 
     def end(number: int) -> None:
         stop.ask(number)
@@ -169,8 +163,28 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> int:
         signal.raise_signal(signal.SIGUSR1)  # by which Tune ends and leaves trials as they are
 
     stop = Stop()
+    try:
+        with hearing_signals(end, "ending"):
+            join_cluster(cluster.resources, max(1, cluster.fewest_workers), "cluster.workers", quiet=True)
+        with hearing_signals(end, "ending"):  # once more, for Ray puts its own answer to SIGTERM in the place of ours
+            _tune(plan, proposals, cluster)
+    except KeyboardInterrupt:
+        return stop.signal or signal.SIGINT
+    except SystemExit:  # Ray's answer to SIGTERM
+        return signal.SIGTERM
+    return stop.signal
+
+
+def _tune(plan: TrialPlan, proposals: Proposals, cluster: ClusterConfig) -> None:
+    """Let Ray Tune run what is proposed."""
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one tells of Tune's own folder, which goes
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # the recipe's paths are relative to the folder of the search
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours hears SIGTERM too, which batch systems send
+    space = plan.space
     trainable = tune.with_resources(tune.with_parameters(TrialProcess, plan=plan), _resources(cluster))
-    with tempfile.TemporaryDirectory(prefix="yolo-dist-tune-") as notes, hearing_signals(end, "ending"):
+    with tempfile.TemporaryDirectory(prefix="yolo-dist-tune-") as notes:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -189,7 +203,6 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> int:
                 verbose=0,
             ),
         ).fit()
-    return stop.signal
 
 
 def _begun(search: UPath) -> Iterator[TrialRecord]:
