@@ -1,10 +1,14 @@
 """The command `tune`: it checks, searches, shows the front, and takes a trial out."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from command_line import done, refused
+from free_ports import free_ports
 from searches import prepare, record, space
 
 from yolo_dist.storage import location
@@ -52,6 +56,22 @@ def test_a_place_without_a_trial_to_export_is_refused(folder: Path) -> None:
         "options: --out goes with --export, which takes a trial out of the search"
     ]
     assert not (folder / "searches").exists()
+
+
+def test_a_trial_is_looked_for_in_the_store_that_the_recipe_names(folder: Path) -> None:
+    """In a process of its own: connections to stores are kept for as long as one lives."""
+    (port,) = free_ports(1)
+    store = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "MAX_ATTEMPTS": "1"}
+    environment = {**os.environ, **{f"AWS_{name}": value for name, value in store.items()}}
+    overrides = ["storage=s3://bucket/searches", f"object_store.endpoint=http://127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "yolo_dist", "tune", str(folder / "space.yaml"), *overrides, "--export", "knee"]
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 2
+    (error,) = outcome.stderr.splitlines()
+    assert error.startswith(
+        "error: s3://bucket/searches/tiny-search: cannot be used: Could not connect to the endpoint"
+    )
+    assert f"http://127.0.0.1:{port}" in error
 
 
 def test_everything_wrong_is_an_error_line_of_its_own(folder: Path) -> None:

@@ -357,6 +357,15 @@ def test_only_a_finished_trial_is_exported(begun: Path, trial: str, problem: str
         export_trial(space(begun), trial)
 
 
+def test_no_knee_is_exported_where_all_trials_lie_outside_the_limits(begun: Path) -> None:
+    root = begun / "searches" / "tiny-search"
+    (root / "space.yaml").write_text(space(begun, constraints={"parameters": {"most": 10}}).to_yaml())
+    record("aaaa", 0.5, 900).save(location(root))
+    problem = "there is no trial knee, for none lies within the constraints; finished ones are aaaa"
+    with pytest.raises(ConfigError, match=problem):
+        export_trial(space(begun), "knee")
+
+
 def test_what_is_exported_is_what_was_searched_whatever_the_file_says_since(begun: Path) -> None:
     root = begun / "searches" / "tiny-search"
     searched = space(begun, overrides=["tuned.epochs=7"], constraints={"parameters": {"most": 400}}, stage="pruned")

@@ -5,6 +5,7 @@ from upath import UPath
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
 from yolo_dist.layout import RECIPE_FILE, SPACE_FILE, STAGE_FILE
+from yolo_dist.object_store import is_remote, reaching
 from yolo_dist.storage import Url, copy_folder, local_copy, location, publish
 from yolo_dist.tune.record import TrialRecord, read_records
 from yolo_dist.tune.results import results_of
@@ -25,11 +26,17 @@ def export_trial(space: Space, trial: str, destination: Url | None = None) -> UP
         The folder.
 
     Raises:
-        ConfigError: there is no such search or trial, it is not finished, or the folder holds something else.
+        ConfigError: there is no such search or trial, it is not finished, or the folder holds something else; in an
+            object store, that the recipe cannot be read, which says where it is.
+        StorageError: the object store cannot be reached.
     """
     search = location(space.storage) / space.name
-    if not (search / SPACE_FILE).exists():
-        raise ConfigError(space.name, [f"no search lies in {search}; search first"])
+    if is_remote(search):
+        first = {path: distribution.samples[0] for path, distribution in space.space.items()}
+        recipe_of(space, read_yaml(space.recipe), first).object_store.apply()
+    with reaching(search):
+        if not (search / SPACE_FILE).exists():
+            raise ConfigError(space.name, [f"no search lies in {search}; search first"])
     space = searched_space(search)
     record = _finished(space, search, trial)
     target = search / "exported" / record.id if destination is None else location(destination)
@@ -48,7 +55,8 @@ def _finished(space: Space, search: UPath, trial: str) -> TrialRecord:
     records = read_records(search)
     if (record := results_of(space, records).trial(trial)) is None:
         known = ", ".join(other.id for other in records if other.state == "finished") or "none"
-        raise ConfigError(space.name, [f"there is no trial {trial}; finished ones are {known}"])
+        why = ", for none lies within the constraints" if trial == "knee" and known != "none" else ""
+        raise ConfigError(space.name, [f"there is no trial {trial}{why}; finished ones are {known}"])
     if record.state != "finished":
         reason = f": {record.reason}" if record.reason else ""
         raise ConfigError(space.name, [f"trial {record.id} is {record.state}{reason}; export a finished one"])
