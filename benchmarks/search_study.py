@@ -1,9 +1,10 @@
 """Searches side by side: trials and hypervolume over time as a picture, and whether a front reaches hand-picked points.
 
-All hypervolumes are taken against the same reference, the largest of those that the searches have themselves.
+All hypervolumes are taken against the same reference, the largest of those that the searches have themselves. Images
+are as large as those of the hand-picked points.
 
-Run: yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml
-     yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml name=bccd-random searcher=random
+Run: yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml 'image_size=[224,160]'
+     yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml 'image_size=[224,160]' name=bccd-random searcher=random
      python benchmarks/search_study.py runs/bccd-factor-percent-method runs/bccd-random \
          --points benchmarks/results/study-bccd-pruning.json
 """
@@ -20,9 +21,13 @@ from matplotlib.ticker import NullFormatter
 from measure import publish_result
 from study_figures import TUNED
 
+from yolo_dist.config import read_yaml
+from yolo_dist.layout import RECIPE_FILE
+from yolo_dist.storage import location
 from yolo_dist.tune.objective import ACCURACIES, Measure, losses
 from yolo_dist.tune.pareto import hypervolumes
 from yolo_dist.tune.results import SearchResults
+from yolo_dist.tune.space import recipe_of, searched_space
 
 Curve = list[tuple[float, float]]
 
@@ -35,6 +40,12 @@ def curve(results: SearchResults, reference: Mapping[Measure, float]) -> Curve:
     points = [losses(by_id[step.trial].measured, results.objectives) for step in results.hypervolume]
     volumes = hypervolumes(np.reshape(points, (-1, len(scales))) / scales, corner)
     return [(step.seconds / 60, volume) for step, volume in zip(results.hypervolume, volumes, strict=True)]
+
+
+def image_size_of(search: Path, results: SearchResults) -> tuple[int, int]:
+    """Width and height of the images of a search's trials."""
+    recipe = read_yaml(search / RECIPE_FILE)
+    return recipe_of(searched_space(location(search)), recipe, results.trials[0].values).image_size
 
 
 def not_reached(results: SearchResults, points: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -84,6 +95,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     found = [SearchResults.model_validate_json((folder / "tune.json").read_bytes()) for folder in options.searches]
+    sizes = {folder: image_size_of(folder, results) for folder, results in zip(options.searches, found, strict=True)}
+    if len({*sizes.values()}) > 1:
+        listed = ", ".join(f"{width}×{height} in {folder}" for folder, (width, height) in sizes.items())
+        raise SystemExit(f"image_size: {listed}; searches compare only with the same one, so search again")
     reference = {name: max(results.reference[name] for results in found) for name in found[0].objectives}
     curves = {results.name: curve(results, reference) for results in found}
     rows = [] if options.points is None else json.loads(options.points.read_text())["rows"]
