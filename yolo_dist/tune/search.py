@@ -170,7 +170,9 @@ def _fit(plan: TrialPlan, recipe: Recipe) -> int:
             _tune(plan, proposals, cluster)
     except KeyboardInterrupt:
         return stop.signal or signal.SIGINT
-    except SystemExit:  # Ray's answer to SIGTERM
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:  # Ray's answer to it
+            raise
         return signal.SIGTERM
     return stop.signal
 
