@@ -3,8 +3,8 @@
 All hypervolumes are taken against the same reference, the largest of those that the searches have themselves. Images
 are as large as those of the hand-picked points.
 
-Run: yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml 'image_size=[224,160]'
-     yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml 'image_size=[224,160]' name=bccd-random searcher=random
+Run: yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml
+     yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml name=bccd-random searcher=random
      python benchmarks/search_study.py runs/bccd-factor-percent-method runs/bccd-random \
          --points benchmarks/results/study-bccd-pruning.json
 """
