@@ -102,11 +102,11 @@ def test_a_network_is_new_until_a_head_is_trained_whatever_its_backbone_has_seen
     network = tiny()
     network.train()(torch.rand(2, 3, 64, 64))
     with torch.no_grad():
-        network.get_submodule("layers.0.conv").weight.mul_(2)
+        network.get_parameter("layers.0.conv.weight").mul_(2)
     assert is_new(network)
     feeder = next(iter(network.cfg.head_convolutions.values()))
     with torch.no_grad():
-        network.get_submodule(f"layers.{feeder}.conv").bias[4] += 1e-6
+        network.get_parameter(f"layers.{feeder}.conv.bias")[4] += 1e-6
     assert not is_new(network)
     initialize(network, seed=1)
     assert is_new(network)

@@ -93,11 +93,13 @@ def begun(scheduler: TrialScheduler) -> Trial:
     "told",
     [
         pytest.param([{1: 0.1, 2: 0.4}], id="the last, with which a trial ends"),
-        pytest.param([{1: 0.4}, {1: 0.4, 2: 0.1}], id="the first, of which it tells again when it begins anew"),
+        pytest.param(
+            [{1: 0.4}, {1: 0.4}, {1: 0.4, 2: 0.1}], id="the first, of which it tells again when it begins anew"
+        ),
     ],
 )
 def test_the_median_counts_every_evaluation_once(objectives: list[str], told: list[dict[int, float]]) -> None:
-    """Whose mean is .25 would have one of .3 if .4 counted twice."""
+    """The mean of .1 and .4 is .25, and would be more if .4 counted twice."""
     scheduler = scheduler_of(StoppingConfig(rule="median"), objectives)
     tell(scheduler, begun(scheduler), {2: 0.9})
     for _ in range(3):
@@ -113,8 +115,8 @@ def test_rungs_reach_as_far_as_any_trial() -> None:
     """Epochs can be searched too: rungs lie after 10, 30, 90, … epochs, however many the recipe's file says."""
     scheduler = scheduler_of(StoppingConfig(grace=10), ["map"])
     for _ in range(3):
-        tell(scheduler, begun(scheduler), {10: 0.1, 90: 0.9})
-    assert tell(scheduler, begun(scheduler), {10: 0.2, 90: 0.3}) == TrialScheduler.STOP
+        tell(scheduler, begun(scheduler), {10: 0.1, 30: 0.1, 90: 0.9})
+    assert tell(scheduler, begun(scheduler), {10: 0.2, 30: 0.2, 90: 0.3}) == TrialScheduler.STOP
 
 
 @RULES
