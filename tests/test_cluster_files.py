@@ -16,6 +16,7 @@ import pytest
 import ray
 import typer
 import yaml
+from ray.autoscaler._private.util import fillout_defaults, merge_setup_commands
 
 from yolo_dist.cli.app import app
 from yolo_dist.recipe import read_recipe
@@ -193,6 +194,14 @@ def test_the_cluster_launcher_would_take_its_files(name: str) -> None:
     types = config["available_node_types"]
     assert config["head_node_type"] in types
     assert all("min_workers" in one and "max_workers" in one for key, one in types.items() if key != "head")
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_the_cluster_launcher_installs_nothing_in_an_image_whose_packages_belong_to_root(name: str) -> None:
+    config = yaml.safe_load((CLUSTER / f"{name}.yaml").read_text())
+    merged = merge_setup_commands(fillout_defaults(config))
+    kinds = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
+    assert {kind: merged[kind] for kind in kinds} == dict.fromkeys(kinds, [])
 
 
 @pytest.mark.parametrize("name", ["aws", "gcp"])
