@@ -9,7 +9,7 @@ import psutil
 import pytest
 import ray
 
-from yolo_dist.ray_address import interface_of, set_address
+from yolo_dist.ray_address import set_address
 
 
 @pytest.fixture
@@ -48,12 +48,6 @@ def test_where_no_interface_has_the_nodes_address_gloo_decides(node: None, monke
     assert "GLOO_SOCKET_IFNAME" not in os.environ
 
 
-def test_this_machine_has_a_loopback() -> None:
-    name = interface_of("127.0.0.1")
-    assert name is not None
-    assert name.startswith("lo")
-
-
 @ray.remote
 def interface_seen() -> tuple[str | None, str]:
     return os.environ.get("GLOO_SOCKET_IFNAME"), ray.util.get_node_ip_address()
@@ -61,7 +55,8 @@ def interface_seen() -> tuple[str | None, str]:
 
 def test_rays_own_processes_are_told(ray_session: None) -> None:
     interface, address = ray.get(interface_seen.remote())
-    assert interface == interface_of(address)
+    assert interface is not None
+    assert address in [one.address for one in psutil.net_if_addrs()[interface]]
 
 
 def test_it_costs_a_process_that_needs_no_torch_no_torch() -> None:

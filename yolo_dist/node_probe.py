@@ -85,6 +85,21 @@ def problem_of_writing(storage: str) -> str | None:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def name_interface() -> None:
+    """Tell gloo which network interface has the node's address, unless somebody has told it.
+
+    It would take the one that the host name resolves to, which on many systems is the loopback: workers of other
+    machines would never find it.
+    """
+    import psutil
+    import ray.util
+
+    address = ray.util.get_node_ip_address()
+    for name, has in psutil.net_if_addrs().items():
+        if any(one.address == address for one in has):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
 class AllReducer:
     """One of two processes that add up numbers as training's workers do."""
 
@@ -105,6 +120,7 @@ class AllReducer:
 
         import torch
 
+        name_interface()
         address, port = place
         torch.distributed.init_process_group(
             "gloo",
