@@ -63,11 +63,6 @@ def test_memory_that_a_container_may_not_take_is_not_free(monkeypatch: pytest.Mo
     assert not finding("memory").ok
 
 
-def test_memory_of_a_system_that_does_not_say_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "available_memory", lambda: None)
-    assert "of" not in finding("memory").found
-
-
 @pytest.mark.parametrize(("fast", "word"), [(True, "bfloat16 instructions"), (False, "no bfloat16")])
 def test_the_processor_says_whether_it_has_bfloat16(fast: bool, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "bfloat16_is_fast", lambda _device: fast)

@@ -1,6 +1,7 @@
 """What a node says about itself."""
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -9,6 +10,28 @@ import ray
 import torch
 
 from yolo_dist import node_probe
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "available"),
+    [
+        pytest.param("max", 300 * MIB, 900 * MIB, id="no limit but the machine's"),
+        pytest.param(f"{500 * MIB}", 300 * MIB, 400 * MIB, id="the rest of the limit, and files"),
+        pytest.param(f"{5000 * MIB}", 300 * MIB, 900 * MIB, id="a limit that the machine cannot give"),
+        pytest.param(f"{50 * MIB}", 300 * MIB, 0, id="a limit that was lowered"),
+    ],
+)
+def test_memory_of_a_container_is_what_its_limit_leaves_with_files_that_make_room(
+    limit: str, used: int, available: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {used - 200 * MIB}\nfile {200 * MIB}\ninactive_file {200 * MIB}\n")
+    monkeypatch.setattr(node_probe, "CGROUP", tmp_path)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=900 * MIB))
+    assert node_probe.available_memory() == available
 
 
 def test_the_all_reduce_takes_the_interface_that_training_would_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,8 @@ def _processor() -> Finding:
 def _memory() -> Finding:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     available = available_memory()
-    found = (
-        f"{total / 2**30:.1f} GiB" if available is None else f"{available / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-    )
-    ok = (total if available is None else available) >= ENOUGH_MEMORY
+    found = f"{available / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    ok = available >= ENOUGH_MEMORY
     return Finding("memory", found, ok, "" if ok else "close other programs, or lower batch_size and cluster.workers")
 
 

@@ -12,6 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+CGROUP = Path("/sys/fs/cgroup")
+"""Where a container sees its own limits."""
+
 
 def look(packages: list[str], storage: str | None) -> dict[str, Any]:
     """The state of the node that this runs on.
@@ -42,18 +45,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def available_memory() -> int | None:
-    """Bytes that programs can still get: the least of the machine's and of the container's, if it has a limit; None
-    where the system does not say."""
+def available_memory() -> int:
+    """Bytes that programs can still get: the least of the machine's and of the container's, if it has a limit."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
     try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(fields["MemAvailable"].removesuffix("kB")) * 1024
-    except (OSError, KeyError):
-        return None
-    try:
-        limit, used = (Path("/sys/fs/cgroup", name).read_text() for name in ("memory.max", "memory.current"))
-        return min(free, int(limit) - int(used))
-    except (OSError, ValueError):
+        limit, used, statistics = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
+        # files that were read count as used, and make room for programs
+        cached = dict(line.split() for line in statistics.splitlines())["inactive_file"]
+        return max(0, min(free, int(limit) - int(used) + int(cached)))
+    except (OSError, ValueError, KeyError):
         return free
 
 

@@ -9,9 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -21,6 +19,7 @@ from yolo_dist.config import STRIDE_LIMIT
 from yolo_dist.darknet.network import Network
 from yolo_dist.errors import OutOfMemory
 from yolo_dist.freed_memory import return_freed_memory
+from yolo_dist.node_probe import available_memory
 from yolo_dist.shortage import is_lack_of_memory
 from yolo_dist.storage import publish
 from yolo_dist.train.config import TrainConfig
@@ -198,11 +197,7 @@ def spare_bytes(device: torch.device) -> int:
     """Bytes on a device that one worker's step may take."""
     if device.type == "cuda":
         return round(USABLE * torch.cuda.mem_get_info(device)[0])
-    spare = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if limit.exists() and limit.read_text().strip().isdigit():
-        spare = min(spare, int(limit.read_text()) - int(used.read_text()))
-    return round(USABLE * max(spare, 0) / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return round(USABLE * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _advice(fitting: int, image_size: tuple[int, int]) -> str:
