@@ -116,4 +116,4 @@ def test_a_storage_that_a_node_cannot_write_is_told_with_the_reason(tmp_path: Pa
     found = cluster_doctor._storage([node(), node("b", storage=state["storage"])], "x")
     assert found.found.startswith("b: NotADirectoryError: ")
     assert node_probe.look([], str(tmp_path / "new"))["storage"] is None
-    assert [*(tmp_path / "new").iterdir()] == []
+    assert not (tmp_path / "new").exists()

@@ -134,7 +134,7 @@ def test_a_storage_is_written_read_and_cleaned_again(tmp_path: Path, s3: ObjectS
     ("storage", "found", "remedy"),
     [
         ("nosuch://bucket/runs", "nosuch://bucket/runs: ", "give a path, or a URL such as s3://"),
-        ("file", "file: FileExistsError", "give another path"),
+        ("file", "file: NotADirectoryError", "give another path"),
     ],
 )
 def test_a_storage_that_cannot_be_written_comes_with_a_remedy(

@@ -34,6 +34,15 @@ def test_memory_of_a_container_is_what_its_limit_leaves_with_files_that_make_roo
     assert node_probe.available_memory() == available
 
 
+def test_a_storage_is_tried_without_making_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for storage in ("~/runs", "not/there/yet", "home"):
+        assert node_probe.problem_of_writing(storage) is None
+    assert [path.name for path in tmp_path.rglob("*")] == ["home"]
+
+
 def test_the_all_reduce_takes_the_interface_that_training_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
     interfaces = {"lo": [SimpleNamespace(address="127.0.1.1")], "enp1s0": [SimpleNamespace(address="10.0.0.3")]}
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: interfaces)

@@ -69,13 +69,15 @@ def _cuda() -> str | None:
 
 def problem_of_writing(storage: str) -> str | None:
     """What goes wrong when a small file, of a name that nobody else has, is written, read and deleted; None if nothing
-    does."""
+    does. Folders that are not there yet are not made: the file goes into the one that they would be made in."""
     try:
         from upath import UPath
 
-        file = UPath(storage) / f".yolo-dist-doctor-{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
-        if file.protocol in ("", "file", "local"):
-            file.parent.mkdir(parents=True, exist_ok=True)
+        folder = UPath(storage)
+        if folder.protocol in ("", "file", "local"):
+            wanted = Path(folder.path).expanduser().absolute()
+            folder = UPath(next(one for one in (wanted, *wanted.parents) if one.exists()))
+        file = folder / f".yolo-dist-doctor-{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
         file.write_bytes(b"written by yolo-dist doctor")
         try:
             return (
