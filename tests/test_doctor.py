@@ -91,6 +91,8 @@ def test_the_disk_is_that_of_the_working_directory(tmp_path: Path, monkeypatch: 
     ("what", "environment", "found"),
     [
         ("Ray", {}, "starts on this machine"),
+        ("Ray", {"RAY_ADDRESS": "local"}, "starts on this machine"),
+        ("Ray", {"RAY_ADDRESS": ""}, "starts on this machine"),
         ("Ray", {"RAY_ADDRESS": "10.0.0.1:6379"}, "joins the cluster at 10.0.0.1:6379"),
         ("storage", {}, "local paths; no S3 keys in the environment"),
         ("storage", {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, "S3 keys set, endpoint AWS"),

@@ -29,6 +29,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> None:
     ("before", "after"),
     [
         pytest.param({}, ("10.0.0.1:6379", "enp1s0"), id="the cluster and the card that connect the process"),
+        pytest.param({"RAY_ADDRESS": ""}, ("10.0.0.1:6379", "enp1s0"), id="an address that says nothing"),
         pytest.param({"RAY_ADDRESS": "10.0.0.2:6379"}, ("10.0.0.2:6379", "enp1s0"), id="a cluster somebody has named"),
         pytest.param({"GLOO_SOCKET_IFNAME": "ib0"}, ("10.0.0.1:6379", "ib0"), id="an interface somebody has named"),
     ],

@@ -33,7 +33,7 @@ def test_workers_that_fit_no_single_node_are_told_in_one_line() -> None:
     )
 
 
-@pytest.mark.parametrize("address", [None, "local"])
+@pytest.mark.parametrize("address", [None, "", "local"])
 def test_this_machine_is_looked_at_without_starting_ray(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("nothing was to be started"))

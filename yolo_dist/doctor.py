@@ -13,6 +13,7 @@ from yolo_dist.data.cache import DEFAULT_GIB, FOLDER_VARIABLE, SIZE_VARIABLE, Sh
 from yolo_dist.errors import ConfigError, StorageError
 from yolo_dist.node_probe import available_memory, problem_of_writing
 from yolo_dist.object_store import is_remote
+from yolo_dist.ray_cluster import cluster_address, joins_a_cluster
 from yolo_dist.storage import location
 from yolo_dist.train.precision import bfloat16_is_fast
 
@@ -97,10 +98,9 @@ def _gpu() -> Finding:
 
 
 def _cluster() -> Finding:
-    address = os.environ.get("RAY_ADDRESS")
-    if address is None:
+    if not joins_a_cluster():
         return Finding("Ray", "starts on this machine", remedy="set RAY_ADDRESS to use a cluster")
-    return Finding("Ray", f"joins the cluster at {address}")
+    return Finding("Ray", f"joins the cluster at {cluster_address()}")
 
 
 def _storage(url: str) -> Finding:

@@ -13,5 +13,6 @@ def set_address() -> None:
 
     And tell gloo by which interface it reaches the other workers.
     """
-    os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     name_interface()

@@ -35,9 +35,14 @@ def passed_on() -> dict[str, str]:
     }
 
 
+def cluster_address() -> str:
+    """What RAY_ADDRESS says; empty, it says as little to Ray as if it were not set."""
+    return os.environ.get("RAY_ADDRESS") or HERE
+
+
 def joins_a_cluster() -> bool:
     """Whether RAY_ADDRESS names a cluster, of which more nodes may join; else Ray starts on this machine."""
-    return os.environ.get("RAY_ADDRESS", HERE) != HERE
+    return cluster_address() != HERE
 
 
 def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: bool = False) -> None:
@@ -56,7 +61,7 @@ def join_cluster(needed: dict[str, float], workers: int, option: str, quiet: boo
         os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # a submitted job has some of the variables already
         hook = f"{set_address.__module__}.{set_address.__name__}"
         ray.init(
-            address=os.environ.get("RAY_ADDRESS", HERE),
+            address=cluster_address(),
             logging_level=logging.ERROR,
             log_to_driver=not quiet,
             runtime_env={"env_vars": KEEPING_FREED_MEMORY | passed_on(), "worker_process_setup_hook": hook},
