@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import requests
+import tenacity
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
@@ -18,6 +21,10 @@ from yolo_dist.errors import ClusterError
 from yolo_dist.submission.plan import Submission
 
 SECONDS_BETWEEN_LOOKS = 1.0
+LOOKS_IN_VAIN = 30
+"""In a row, before a server that was there counts as lost."""
+NO_ANSWER = (ConnectionError, requests.RequestException, aiohttp.ClientError, ValueError)
+"""What Ray's client raises where a server does not answer, breaks off, or something else answers in its place."""
 OVERRULING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Variables that Ray's client would take in place of the address it is given."""
 
@@ -117,9 +124,20 @@ class JobServer:
             asyncio.run(tail())
 
     def wait(self, id: str) -> Job:
-        """The job, once it has ended."""
-        while not (job := self.job(id)).over:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        """The job, once it has ended; a connection may be lost for a while.
+
+        Raises:
+            ClusterError: there is none of this id, or the server stays away.
+        """
+        patiently = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(LOOKS_IN_VAIN),
+            wait=tenacity.wait_fixed(SECONDS_BETWEEN_LOOKS),
+            retry=tenacity.retry_if_exception_type(NO_ANSWER),
+            reraise=True,
+        )
+        with self._reaching(id):
+            while not (job := _job(patiently(self._client.get_job_info, id))).over:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
         return job
 
     @contextmanager
@@ -131,16 +149,16 @@ class JobServer:
             raise ClusterError(
                 f"{self.address}: refuses the token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on the cluster"
             ) from None
-        except ConnectionError:
-            raise ClusterError(
-                f"{self.address}: no job server answers; start the head with --dashboard-host, or forward its port 8265"
-            ) from None
-        except RuntimeError as error:
-            text = " ".join(str(error).split())
-            if id is not None and "404" in text:
+        except (*NO_ANSWER, RuntimeError) as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            if id is None and isinstance(error, NO_ANSWER):
+                text = "no job server answers; start the head with --dashboard-host, or forward its port 8265"
+            elif id is not None and ("status code 404" in text or getattr(error, "status", None) == 404):
                 raise ClusterError(
                     f"{id}: no such job at {self.address}; `yolo-dist jobs list` names those it has"
                 ) from None
+            elif id is not None:
+                text += f"; {id} does not need this connection: `yolo-dist jobs logs {id} --follow` looks again"
             raise ClusterError(f"{self.address}: {text}") from None
 
 
