@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plotly.offline import get_plotlyjs
@@ -23,6 +24,8 @@ from upath import UPath
 
 from yolo_dist.errors import DataError
 from yolo_dist.report import build_report
+from yolo_dist.report.page import _subject
+from yolo_dist.report.run import Run
 from yolo_dist.report.words import SPACE
 
 VOID_TAGS = {"meta", "img", "br", "link"}
@@ -83,6 +86,21 @@ def test_the_page_shows_the_numbers_of_the_run(run: Path) -> None:
     assert "3.1e-06" in page
     assert "0.764 masked only" in page
     assert "precision 0.840" in page
+
+
+@pytest.mark.parametrize(
+    ("model", "subject"),
+    [
+        ({"zoo": "yolov3-tiny", "width": 1.0}, "yolov3-tiny on bccd at 320×256 px"),
+        ({"zoo": "yolov3-tiny", "width": 0.5}, "yolov3-tiny × 0.5 on bccd at 320×256 px"),
+        ({"cfg": "/nets/tiny.cfg", "width": 1.0}, "tiny.cfg on bccd at 320×256 px"),
+        ({"bundle": "https://me:secret@models.example/sparse?sig=abc"}, "sparse on bccd at 320×256 px"),
+        ({"bundle": "runs/hand/stages/sparse/"}, "sparse on bccd at 320×256 px"),
+    ],
+)
+def test_the_page_says_what_was_trained_on_what(model: dict[str, Any], subject: str) -> None:
+    recipe = {"model": model, "dataset": "bccd", "image_size": [320, 256]}
+    assert _subject(Run("cells", recipe, "", [], {})) == subject
 
 
 def test_the_page_needs_nothing_from_outside(run: Path) -> None:

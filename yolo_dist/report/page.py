@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,6 +19,7 @@ from yolo_dist.report.machine import machine_facts
 from yolo_dist.report.network import network
 from yolo_dist.report.run import Epoch, Run, Stage, read_run
 from yolo_dist.storage import Url, location, publish
+from yolo_dist.train.tracking.stage import without_credentials
 
 MOST_SAMPLES = 6
 MOST_CLASS_CURVES = len(figures.CLASS_COLOURS)
@@ -122,8 +124,9 @@ def _subject(run: Run) -> str:
     if isinstance(dataset, dict):
         dataset = " + ".join(str(card) for card in dataset.get("mix") or ())
     if isinstance(model, dict):
-        name = model.get("zoo") or model.get("cfg")
-        model = f"{name} × {model['width']}" if "width" in model else name
+        name = model.get("zoo") or model.get("cfg") or model.get("bundle") or ""
+        width = model.get("width", 1)
+        model = PurePosixPath(without_credentials(str(name))).name + (f" × {width}" if width != 1 else "")
     if isinstance(image_size, list):
         image_size = "×".join(str(side) for side in image_size)
     parts = [str(model or ""), f"on {dataset}" if dataset else "", f"at {image_size} px" if image_size else ""]
