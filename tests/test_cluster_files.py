@@ -201,7 +201,7 @@ def test_the_cluster_launcher_installs_nothing_in_an_image_whose_packages_belong
     config = yaml.safe_load((CLUSTER / f"{name}.yaml").read_text())
     merged = merge_setup_commands(fillout_defaults(config))
     kinds = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
-    assert {kind: merged[kind] for kind in kinds} == dict.fromkeys(kinds, [])
+    assert {kind: merged[kind] for kind in kinds} == {kind: [] for kind in kinds}
 
 
 @pytest.mark.parametrize("name", ["aws", "gcp"])
