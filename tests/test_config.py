@@ -112,6 +112,31 @@ def test_a_mapping_may_override_what_it_merges_in(tmp_path: Path) -> None:
     assert read_yaml(path)["longer"] == {"epochs": 3, "seed": 4}
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("epochs: 1\nname: {{ name }}\n", r".* unhashable key .* line 2, column 8", id="a template"),
+        pytest.param(
+            "name: 2026-30-11\n",
+            r"is no timestamp: month .* line 1, column 7",
+            id="a date of no calendar",
+        ),
+        pytest.param(
+            "seed: !!int abc\n",
+            r"is no int: invalid .* line 1, column 7",
+            id="a tag that does not suit",
+        ),
+        pytest.param("when: !!timestamp noon\n", r"is no timestamp: .* line 1, column 7", id="a tag of another form"),
+    ],
+)
+def test_a_value_that_is_none_in_yaml_is_refused_with_its_line(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"^{path}: {problem}") as error:
+        read_yaml(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_a_key_that_occurs_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("base:\n  epochs: 1\n  epochs: 2\n")

@@ -40,18 +40,24 @@ ImageSize = Annotated[tuple[int, int], BeforeValidator(_pair), AfterValidator(_w
 """(width, height) of the network's input in pixels; one number means a square."""
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's own rule, which its library leaves out: a mapping has each key once."""
+class _Loader(yaml.SafeLoader):
+    """YAML's own rule, which its library leaves out: a mapping has each key once. And the place of every mistake."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set[str]()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {key.value} occurs twice", problem_mark=key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # as the library's conversions fail
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(problem=f"is no {kind}: {error}", problem_mark=node.start_mark) from None
 
 
 def read_yaml(path: str | Path, shipped: str | None = None) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def read_yaml(path: str | Path, shipped: str | None = None) -> dict[str, Any]:
         ConfigError: no such file, no YAML, a key that occurs twice, or no mapping.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}; {_where_to_look(path, shipped)}"]) from None
     except OSError as error:
