@@ -261,6 +261,12 @@ def test_an_override_reaches_into_the_stage_of_that_id() -> None:
     assert [train_stage(found, number).epochs for number in (0, 1, 3)] == [60, 30, 5]
 
 
+def test_an_override_reaches_the_stage_whose_id_has_dots() -> None:
+    stages = [{"id": id, "kind": "train", "epochs": 1} for id in ("base", "base.1", "base.1.b")]
+    found = recipe("base.1.epochs=3", "base.epochs=2", stages=stages)
+    assert [train_stage(found, number).epochs for number in range(3)] == [2, 3, 1]
+
+
 def test_an_override_reaches_the_top_level_and_blocks_that_are_not_there_yet() -> None:
     found = recipe("image_size=[320, 256]", "cluster.workers=3", "tracking.wandb.project=hands", "name=other")
     assert (found.name, found.image_size, found.cluster.workers) == ("other", (320, 256), 3)

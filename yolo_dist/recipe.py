@@ -226,15 +226,20 @@ def with_value(values: Mapping[str, Any], path: str, value: Any) -> dict[str, An
     Raises:
         ValueError: the path names a stage in no way that a recipe knows.
     """
-    first, *rest = keys = path.split(".")
+    keys = path.split(".")
     if not all(keys):
         raise ValueError("a path reads key or stage.key")
-    if first == "stages":
+    if keys[0] == "stages":
         raise ValueError("name a stage by its id, such as base.epochs=3")
     stages = values.get("stages")
-    if not rest or not isinstance(stages, list) or not any(_is_stage(entry, first) for entry in stages):
+    entries = stages if isinstance(stages, list) else []
+    ids = [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+    # an id may have dots, and another stage's be its beginning
+    name = max((id for id in ids if path.startswith(f"{id}.")), key=len, default=None)
+    if name is None:
         return _with(values, keys, value)
-    return {**values, "stages": [_with(entry, rest, value) if _is_stage(entry, first) else entry for entry in stages]}
+    rest = path.removeprefix(f"{name}.").split(".")
+    return {**values, "stages": [_with(entry, rest, value) if _is_stage(entry, name) else entry for entry in entries]}
 
 
 def _is_stage(entry: Any, name: str) -> bool:
