@@ -46,6 +46,12 @@ def test_data_that_is_there_is_not_made_again(tmp_path: Path, runs: list[Recipe]
     assert len(runs) == 2
 
 
+def test_paths_are_taken_as_they_are(tmp_path: Path, runs: list[Recipe]) -> None:
+    data, storage = tmp_path / "a #1 é😀", tmp_path / 'b: "c"'
+    run_demo(str(storage), str(data), [f"dataset={tiny.write_card(tmp_path)}"])
+    assert (runs[0].shards, runs[0].storage) == (str(data / "shapes"), str(storage))
+
+
 def test_an_override_of_the_shards_says_where_the_data_goes(tmp_path: Path, runs: list[Recipe]) -> None:
     card, elsewhere = tiny.write_card(tmp_path), tmp_path / "elsewhere"
     run_demo(str(tmp_path / "runs"), str(tmp_path / "data"), [f"dataset={card}", f"shards={elsewhere}"])
