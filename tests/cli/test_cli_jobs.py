@@ -113,6 +113,17 @@ def test_a_stopped_job_writes_a_checkpoint_from_which_the_same_submission_goes_o
     assert call(done, "jobs", "stop", job, "--address", head.jobs).out == f"{job}: had ended before\n"
 
 
+def test_the_plain_line_has_the_id_and_options_that_contradict_are_refused(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkout)
+    words = ("tiny.yaml", "--address", "http://head:8265", "--no-requirements", "--check", "--no-pass-on")
+    line = done("submit", *words, "--id", "my-run").out
+    assert line.startswith("ray job submit --address http://head:8265 --submission-id my-run --working-dir . ")
+    (error,) = refused("submit", *words, "--env", "NOT_SET")
+    assert error == "--no-pass-on: passes nothing on, --env NOT_SET asks for it; leave one out"
+
+
 def test_a_job_that_is_not_there_is_named(call: Call, head: RayHead) -> None:
     for command in ("logs", "stop"):
         (error,) = call(refused, "jobs", command, "nothing", "--address", head.jobs)

@@ -76,12 +76,12 @@ def test_variables_are_passed_on_by_name(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_a_shell_makes_the_same_environment_of_the_plain_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "it's $HOME")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", 'it\'s "$HOME" \\n\n`true`')
     planned = plan("tiny.yaml", "validation_split=a b", variables=["AWS_SECRET_ACCESS_KEY"], requirements=True)
-    line = planned.plain_line("http://head:8265")
+    line = planned.plain_line("http://head:8265", "my run")
     seen = subprocess.run(["bash", "-c", f"set -- {line}; printf '%s\\n' \"$@\""], capture_output=True, text=True)
     words = seen.stdout.splitlines()
-    assert words[:6] == ["ray", "job", "submit", "--address", "http://head:8265", "--working-dir"]
+    assert words[:7] == ["ray", "job", "submit", "--address", "http://head:8265", "--submission-id", "my run"]
     assert words[words.index("--") + 1 :] == shlex.split(planned.entrypoint)
     environment = json.loads(words[words.index("--runtime-env-json") + 1])
     assert environment.pop("excludes")[0] == ".git/"

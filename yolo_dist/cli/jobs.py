@@ -9,6 +9,7 @@ import typer
 
 from yolo_dist.cli import show
 from yolo_dist.cli.options import Json
+from yolo_dist.errors import ConfigError
 
 Address = Annotated[
     str,
@@ -53,13 +54,15 @@ def submit(
     """
     from yolo_dist.submission import JobServer, plan_submission
 
+    if variables and not pass_on:
+        raise ConfigError("--no-pass-on", [f"passes nothing on, --env {variables[0]} asks for it; leave one out"])
     planned = plan_submission(context.args, requirements, variables if pass_on else [])
     typer.echo(
         f"{len(planned.package.files)} files, {planned.package.bytes / 2**20:.1f} MiB; "
         f"variables passed on: {', '.join(planned.variables) or 'none'}",
         err=True,
     )
-    typer.echo(planned.plain_line(address), err=not check)
+    typer.echo(planned.plain_line(address, job_id), err=not check)
     if check:
         return
     server = JobServer(address)
