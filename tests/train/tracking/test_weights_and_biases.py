@@ -1,6 +1,7 @@
 """Weights & Biases: the real client, without a network, and what it wrote read back."""
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import wandb
 from tracked import GAUGE, epoch, outcome, tracked
+from upath import UPath
 from wandb_log import artifacts, configurations, history, read_records, runs, summary
 from wandb_server import KEY, WandbServer, wandb_server
 
@@ -210,7 +212,14 @@ def test_credentials_of_urls_are_in_nothing_that_is_written(tmp_path: Path, monk
     stage = tracked(tmp_path, recipe={"shards": url}, settings={"distillation": {"teacher": url}})
     both = OFFLINE.model_copy(update={"tensorboard": True})
     track(stage, both, epoch(1))
-    track_outcome(stage, both, replace(outcome(tmp_path / "stage"), url=url))
+    made = replace(outcome(tmp_path / "stage"), url=url)
+    record = {"stage": {"config": {"distillation": {"teacher": f"https://me:{KEY}@models.example/t?sig={KEY}"}}}}
+    (tmp_path / "stage" / "bundle.json").write_text(json.dumps(record))
+    track_outcome(stage, both, made)
+    (entry,) = [one for one in artifacts(tmp_path)[0].manifest.contents if one.path == "bundle.json"]
+    teacher = json.loads(Path(entry.local_path).read_text())["stage"]["config"]["distillation"]["teacher"]
+    assert teacher == "https://models.example/t"
+    (tmp_path / "stage" / "bundle.json").unlink()  # the run's own, which others start from
     assert {one["recipe"]["shards"] for one in configurations(tmp_path)} == {"s3://bucket/bccd"}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []
@@ -240,6 +249,17 @@ def test_a_client_that_does_not_even_start_does_not_end_the_stage(
     monkeypatch.setattr(wandb, "init", broken)
     track(tracked(tmp_path), OFFLINE, epoch(1))
     assert "base: Weights & Biases failed (Error: planted); going on without it" in capsys.readouterr().out
+
+
+def test_where_offline_files_of_a_run_in_an_object_store_are_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    track(replace(tracked(tmp_path), metrics=UPath("memory://bucket/runs/x/metrics.jsonl")), OFFLINE, epoch(1))
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    first, _ = capsys.readouterr().out.splitlines()
+    host = socket.gethostname()
+    assert first == f"base: Weights & Biases writes no object store: `wandb sync` uploads {folder} on {host}"
 
 
 def test_a_disabled_run_writes_nothing(tmp_path: Path) -> None:

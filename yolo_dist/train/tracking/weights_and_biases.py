@@ -1,8 +1,11 @@
 """A stage as a run of Weights & Biases, through its own client; imported only where it is used."""
 
+import json
 import math
 import os
+import socket
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +13,7 @@ import wandb
 
 from yolo_dist.console import say
 from yolo_dist.object_store import is_remote
+from yolo_dist.temporary import temporary_folder
 from yolo_dist.train.tracking.config import WandbConfig
 from yolo_dist.train.tracking.stage import Outcome, TrackedStage, numbers_of, without_credentials
 
@@ -57,9 +61,12 @@ class WandbRun:
             return
         metadata = {"url": without_credentials(outcome.url), **outcome.numbers}
         artifact = wandb.Artifact(f"{self.stage.run}-{self.stage.stage}", type="model", metadata=metadata)
-        for path in outcome.files:
-            # the client copies what may be gone before it is uploaded, which may be days later
-            artifact.add_file(str(path), policy="immutable" if outcome.lasting else "mutable", skip_cache=True)
+        with temporary_folder() as folder:
+            for path in outcome.files:
+                told = _told(path, folder)
+                # the client copies what may be gone before it is uploaded, which may be days later
+                lasting = outcome.lasting and told == path
+                artifact.add_file(str(told), policy="immutable" if lasting else "mutable", skip_cache=True)
         self.run.log_artifact(artifact)
 
     def close(self, failed: bool) -> None:
@@ -93,7 +100,7 @@ class WandbRun:
         return self._start("offline")
 
     def _start(self, mode: Literal["online", "offline"]) -> wandb.Run:
-        return wandb.init(
+        run = wandb.init(
             project=self.config.project,
             mode=mode,
             dir=self._folder(),
@@ -114,6 +121,10 @@ class WandbRun:
                 finish_timeout_raises=mode == "online",
             ),
         )
+        if mode == "offline" and is_remote(self.stage.metrics):
+            where = f"{run.settings.sync_dir} on {socket.gethostname()}"
+            say(f"{self.stage.stage}: Weights & Biases writes no object store: `wandb sync` uploads {where}")
+        return run
 
     def _folder(self) -> str | None:
         """Where the client keeps its files: beside the run, or where it always does if that is elsewhere."""
@@ -122,3 +133,16 @@ class WandbRun:
             return None
         metrics.parent.mkdir(parents=True, exist_ok=True)
         return str(metrics.parent)
+
+
+def _told(path: Path, folder: Path) -> Path:
+    """The file; of a record that names URLs with credentials a copy in `folder`, without them."""
+    if path.suffix != ".json":
+        return path
+    record = json.loads(path.read_bytes())
+    told = without_credentials(record)
+    if told == record:
+        return path
+    copy = folder / path.name
+    copy.write_text(json.dumps(told))
+    return copy
