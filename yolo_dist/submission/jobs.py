@@ -1,6 +1,7 @@
 """Jobs on a cluster, through Ray's job server: sent, followed, waited for, listed, stopped."""
 
 import asyncio
+import json
 import logging
 import os
 import tempfile
@@ -23,7 +24,7 @@ from yolo_dist.submission.plan import Submission
 SECONDS_BETWEEN_LOOKS = 1.0
 LOOKS_IN_VAIN = 30
 """In a row, before a server that was there counts as lost."""
-NO_ANSWER = (ConnectionError, requests.RequestException, aiohttp.ClientError, ValueError)
+NO_ANSWER = (ConnectionError, requests.RequestException, aiohttp.ClientError, json.JSONDecodeError)
 """What Ray's client raises where a server does not answer, breaks off, or something else answers in its place."""
 OVERRULING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Variables that Ray's client would take in place of the address it is given."""

@@ -16,11 +16,6 @@ from yolo_dist.submission.environment import SECONDS_TO_STOP, pinned_requirement
 from yolo_dist.submission.packing import EXCLUDED, Package, pack
 
 PYTHON = "python"
-FILL_IN = (
-    "import json, os, sys; environment = json.loads(sys.argv[1]); "
-    "environment['env_vars'].update({name: os.environ[name] for name in sys.argv[2:]}); print(json.dumps(environment))"
-)
-"""Puts variables into a runtime environment: a shell alone would not escape what JSON must not have in a string."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +46,14 @@ class Submission:
         }
 
     def plain_line(self, address: str, id: str | None = None) -> str:
-        """The same as a line of `ray job submit`; the shell that runs it fills in the variables' values."""
-        environment = shlex.quote(json.dumps(self._environment({}) | {"excludes": list(EXCLUDED)}))
-        if self.variables:
-            environment = f'"$({PYTHON} -c {shlex.quote(FILL_IN)} {environment} {shlex.join(self.variables)})"'
+        """The same as a line of `ray job submit`; the shell that runs it fills in the variables' values.
+
+        Quotes and backslashes in values must then be as JSON has them.
+        """
+        marks = {name: f"${{{name}}}" for name in self.variables}
+        environment = shlex.quote(json.dumps(self._environment(marks) | {"excludes": list(EXCLUDED)}))
+        for mark in marks.values():
+            environment = environment.replace(mark, f"'\"{mark}\"'")
         named = ["--submission-id", id] if id else []
         words = shlex.join(["ray", "job", "submit", "--address", address, *named, "--working-dir", "."])
         return f"{words} --runtime-env-json {environment} -- {self.entrypoint}"
