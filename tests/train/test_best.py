@@ -90,6 +90,7 @@ def test_the_best_network_survives_an_interruption_without_unpickling_code(tmp_p
     )
     first.best.see(marked(7), 1, 0.5)
     first.best.see(marked(8), 2, 0.4)
+    first.epoch = 2
     torch.save(first.state(), tmp_path / "state.pt")
     second.restore(torch.load(tmp_path / "state.pt", weights_only=True))
     assert not second.finished
