@@ -86,7 +86,8 @@ def test_what_is_remembered_does_not_change_with_the_network() -> None:
 def test_the_best_network_survives_an_interruption_without_unpickling_code(tmp_path: Path) -> None:
     shards = scenes(tmp_path / "scenes", images=4)
     first, second = (
-        Trainer(tiny_network(seed), shards, training(keep="best", patience=2), SIZE, threads=0) for seed in (0, 1)
+        Trainer(tiny_network(seed), shards, training(epochs=9, keep="best", patience=2), SIZE, threads=0)
+        for seed in (0, 1)
     )
     first.best.see(marked(7), 1, 0.5)
     first.best.see(marked(8), 2, 0.4)
