@@ -25,9 +25,9 @@ from ray.cluster_utils import Cluster
 from yolo_dist.config import validate
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import convert
-from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
 from yolo_dist.shipped import shipped_folder
+from yolo_dist.stage_cache import StageResult
 from yolo_dist.storage import location
 from yolo_dist.tune.search import search
 from yolo_dist.tune.space import Space

@@ -8,8 +8,8 @@ import tiny
 from yolo_dist import demo
 from yolo_dist.data.shards import open_split
 from yolo_dist.demo import run_demo
-from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
+from yolo_dist.stage_cache import StageResult
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from yolo_dist.errors import ConfigError
 from yolo_dist.evaluate.metrics import Metrics
 from yolo_dist.inputs import check
 from yolo_dist.model import build_model
-from yolo_dist.pipeline import StageResult, run
+from yolo_dist.pipeline import run
 from yolo_dist.recipe import Recipe, make_recipe
+from yolo_dist.stage_cache import StageResult
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from typing import Any
 
 import tiny
 
-from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe, make_recipe
+from yolo_dist.stage_cache import StageResult
 
 
 def prepare(folder: Path) -> Path:

@@ -6,9 +6,10 @@ from yolo_dist.console import say
 from yolo_dist.data.card import find_card
 from yolo_dist.data.conversion.convert import convert
 from yolo_dist.data.shards import MANIFEST
-from yolo_dist.pipeline import StageResult, run
+from yolo_dist.pipeline import run
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.shipped import shipped_folder
+from yolo_dist.stage_cache import StageResult
 from yolo_dist.storage import location
 
 

@@ -1,6 +1,5 @@
 """Runs a recipe: stage after stage, each one kept under a hash of everything that went into it."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 from upath import UPath
 
-from yolo_dist.bundle import Bundle, open_bundle, read_record, require_classes
+from yolo_dist.bundle import Bundle, open_bundle, require_classes
 from yolo_dist.compress.distillation.pairing import require_equal_heads
 from yolo_dist.compress.pruning.proof import weight_bytes
 from yolo_dist.compress.quantization import QuantizedNetwork
@@ -20,8 +19,6 @@ from yolo_dist.darknet.shapes import count_macs, count_parameters
 from yolo_dist.data.mixture import place_of
 from yolo_dist.errors import ConfigError, InputError, ModelError
 from yolo_dist.evaluate.latency import network_latency_ms
-from yolo_dist.evaluate.metrics import Metrics
-from yolo_dist.evaluate.samples import EVALUATION_FILE
 from yolo_dist.export.write import ExportRecord, read_export
 from yolo_dist.inputs import Inputs, check
 from yolo_dist.layout import (
@@ -40,6 +37,7 @@ from yolo_dist.object_store import reaching
 from yolo_dist.ray_cluster import joins_a_cluster, problems_of_workers
 from yolo_dist.recipe import ExportStage, PruneStage, QuantizeStage, Recipe, Stage, TrainStage, teacher_named_by
 from yolo_dist.report import build_report
+from yolo_dist.stage_cache import StageResult, finished_stage, is_whole, stage_key
 from yolo_dist.stage_tracking import run_identity, shown_of, track_stage
 from yolo_dist.stages import (
     StageContext,
@@ -53,37 +51,6 @@ from yolo_dist.stages import (
 )
 from yolo_dist.storage import location, publish, remove
 from yolo_dist.train.checkpoint import has_checkpoints, seconds_trained
-
-WITHOUT_EFFECT = {"checkpoint_every", "checkpoints_kept"}
-"""Settings of a stage on which nothing it gives depends: a training that has begun goes on when they change."""
-EVALUATED_ALIKE = {"batch_size"}
-"""Settings of `evaluation` on which only rounding depends: less memory must not cost a finished training."""
-
-RESULT_FORMAT = 7
-"""Counts up when a stage of the same configuration would give another result than before."""
-
-UNREADABLE = (ModelError, FileNotFoundError, LookupError, TypeError, ValueError)
-"""What reading a damaged stage can raise."""
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """A row of the results: accuracy on the validation split, size, and speed of the network alone (batch 1).
-
-    A quantised network has no speed before it is exported: its simulation is slower than what it simulates. An export
-    stage's size and speed are its file's, all that is in it, in ONNX Runtime with one thread.
-    """
-
-    id: str
-    kind: str
-    map: float | None
-    map50: float | None
-    parameters: int
-    macs: int
-    weight_bytes: int
-    latency_ms: float | None
-    seconds: float
-    cached: bool
 
 
 class Stages(Protocol):
@@ -202,12 +169,12 @@ def _require_fitting_teachers(recipe: Recipe, start: UPath) -> None:
 def _run_stage(run: _Run, stage: Stage, start: UPath) -> StageResult:
     target = run.folder / "stages" / stage.id
     teacher = _teacher(run.recipe, stage, run.folder)
-    key = _key(run.recipe, run.inputs, stage, start, teacher)
-    if done := _finished(target, key, stage):
+    key = stage_key(run.recipe, run.inputs, stage, start, teacher)
+    if done := finished_stage(target, key, stage):
         say(f"{stage.id}: cached")
         return done
-    with run.stages.doing(stage.id, key, run.folder, partial(_is_whole, target, key, stage)) as unfinished:
-        if done := _finished(target, key, stage):
+    with run.stages.doing(stage.id, key, run.folder, partial(is_whole, target, key, stage)) as unfinished:
+        if done := finished_stage(target, key, stage):
             say(f"{stage.id}: done by another run")
             return done
         return _do_stage(run, stage, start, teacher, key, unfinished)
@@ -322,61 +289,6 @@ def _teacher(recipe: Recipe, stage: Stage, folder: UPath) -> UPath | None:
         return folder / "stages" / earlier
     named = teacher_named_by(stage)
     return None if named is None else location(named)
-
-
-def _key(recipe: Recipe, inputs: Inputs, stage: Stage, start: UPath, teacher: UPath | None) -> str:
-    """Hash of everything that a stage's result depends on."""
-    # without what is not set: a new option, unused, changes nothing
-    config = stage.settings().model_dump(mode="json", exclude_none=True, exclude=WITHOUT_EFFECT)
-    if teacher is not None:
-        config["distillation"]["teacher"] = read_record(teacher)[1]
-    parts = {
-        "format": RESULT_FORMAT,
-        "kind": stage.kind,
-        "config": config,
-        "start": read_record(start)[1],
-        "train": inputs.train.fingerprint,
-        "validation": inputs.validation.fingerprint,
-        "evaluation": recipe.evaluation.model_dump(mode="json", exclude_none=True, exclude=EVALUATED_ALIKE),
-        "max_detections": inputs.card.max_detections,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _finished(target: UPath, key: str, stage: Stage) -> StageResult | None:
-    """The result of a stage that is there already, made from the same inputs and undamaged."""
-    try:
-        return _stored(target, key, stage)
-    except UNREADABLE as error:
-        say(f"{target}: damaged, doing the stage again ({' '.join(str(error).split())})")
-        return None
-
-
-def _is_whole(target: UPath, key: str, stage: Stage) -> bool:
-    try:
-        return _stored(target, key, stage) is not None
-    except UNREADABLE:
-        return False
-
-
-def _stored(target: UPath, key: str, stage: Stage) -> StageResult | None:
-    """What a stage's folder says of it; None if it is not there, or is made from other inputs.
-
-    Raises:
-        UNREADABLE: the folder is damaged.
-    """
-    record = target / STAGE_FILE
-    if not record.exists():
-        return None
-    stored = json.loads(record.read_bytes())
-    if stored["key"] != key:
-        return None
-    Metrics.model_validate_json((target / EVALUATION_FILE).read_bytes())
-    if isinstance(stage, ExportStage):
-        read_export(target)
-    else:
-        open_bundle(target)
-    return StageResult(**(stored["result"] | {"cached": True}))
 
 
 def _initial(recipe: Recipe, inputs: Inputs, target: UPath) -> UPath:

@@ -1,7 +1,7 @@
 """The runs that a storage keeps, wherever it is: listed, looked at, fetched, and rid of what is no longer needed."""
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,14 @@ def look_at(folder: UPath) -> Run:
         stages, results = len(recipe_of(folder).stages), results_of(folder)
     except InputError as error:
         problem = str(error).splitlines()[0]
-    holder = read_holder(folder)
+    holder, sizes = read_holder(folder), [*_sizes(folder)]
     return Run(
         name=folder.name,
         stages=stages,
         done=tuple(result["id"] for result in results),
         map50=results[-1]["map50"] if results else None,
-        bytes=_bytes(folder),
-        unfinished_bytes=_bytes(folder, UNFINISHED),
+        bytes=_bytes(sizes),
+        unfinished_bytes=_bytes(sizes, UNFINISHED),
         holder=None if holder is None else str(holder),
         problem=problem,
     )
@@ -144,7 +144,7 @@ def clean(folder: UPath, say: Callable[[str], None], whole: bool = False) -> int
         ConfigError: there is no run.
     """
     _require_run(folder)
-    freed = _bytes(folder) if whole else _bytes(folder, UNFINISHED)
+    freed = _bytes(_sizes(folder), None if whole else UNFINISHED)
     with hold(folder, say) as lease:
         if whole:
             lease.remove_folder()
@@ -165,9 +165,9 @@ def _require_run(folder: UPath) -> None:
         )
 
 
-def _bytes(folder: UPath, parts: Collection[str] | None = None) -> int:
-    """Of all its files, or of those in some of its folders."""
-    return sum(size for name, size in _sizes(folder) if parts is None or name.partition("/")[0] in parts)
+def _bytes(sizes: Iterable[tuple[str, int]], parts: Collection[str] | None = None) -> int:
+    """Of all files, or of those in some folders of the run."""
+    return sum(size for name, size in sizes if parts is None or name.partition("/")[0] in parts)
 
 
 def _sizes(folder: UPath) -> Iterator[tuple[str, int]]:

@@ -19,10 +19,11 @@ from yolo_dist import ray_cluster
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError, Interrupted, NonFiniteLoss, StorageError
 from yolo_dist.lease import hold, last_sign
-from yolo_dist.pipeline import StageResult, run
+from yolo_dist.pipeline import run
 from yolo_dist.ray_tasks import run_tasks
 from yolo_dist.recipe import Recipe, read_recipe
 from yolo_dist.run_folders import list_runs
+from yolo_dist.stage_cache import StageResult
 from yolo_dist.storage import location
 from yolo_dist.tune import search as search_module
 from yolo_dist.tune.export import export_trial

@@ -1,7 +1,6 @@
 """Spaces: what they draw, and everything that is wrong with one at once."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,12 @@ import pytest
 import yaml
 from searches import prepare, space
 
-from yolo_dist.compress.sparsity import resolve_factor, travel
 from yolo_dist.config import read_yaml, validate
 from yolo_dist.errors import ConfigError
-from yolo_dist.recipe import Recipe, TrainStage
-from yolo_dist.train.optimizer import Schedule
-from yolo_dist.train.ray_trainer import ENOUGH_TRAVEL
+from yolo_dist.recipe import Recipe
 from yolo_dist.tune.check import check_space
 from yolo_dist.tune.distribution import Distribution
 from yolo_dist.tune.space import Space, read_space, recipe_of, trial_id, up_to_stage
-
-SPACES = Path(__file__).parents[2] / "tune_spaces"
 
 
 @pytest.fixture(scope="module")
@@ -393,35 +387,3 @@ def test_distributions_that_are_no_mapping_are_told_with_an_override_of_one(fold
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(yaml.safe_load(space(folder).to_yaml()) | {"space": [1]}))
     problems = problems_of(lambda: read_space(str(tmp_path / "space.yaml"), ["space.seed={grid: [1]}"]))
     assert problems == ["space: Input should be a valid dictionary (got [1])"]
-
-
-@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_ready_space_fits_its_recipe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(SPACES.parent)
-    assert check_space(read_space(str(path)), str(path)).stages
-
-
-@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_no_ready_space_pushes_gammas_so_softly_that_nothing_becomes_sparse(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On the 205 images of blood cells."""
-    monkeypatch.chdir(SPACES.parent)
-    asked = read_space(str(path))
-    values = read_yaml(asked.recipe)
-    some = {path: distribution.samples[0] for path, distribution in asked.space.items()}
-    for key, distribution in asked.space.items():
-        for value in distribution.samples if ".sparsity." in key else ():
-            recipe = recipe_of(asked, values, some | {key: value})
-            (stage,) = [stage for stage in recipe.stages if isinstance(stage, TrainStage) and stage.sparsity]
-            steps = stage.epochs * math.ceil(205 / 16)
-            optimizer, sparsity = stage.optimizer, stage.sparsity
-            assert sparsity is not None
-            rates = Schedule(optimizer, steps, stage.epochs, new=False).rates()
-            factor = resolve_factor(sparsity, rates, optimizer.momentum)
-            assert travel(factor, rates, optimizer.momentum, sparsity.decay) >= ENOUGH_TRAVEL - 1e-9
-
-
-def test_every_question_has_its_space() -> None:
-    expected = {"sparsity", "prune_percent", "sparsity_and_percent", "method_and_percent", "bits", "distillation"}
-    assert expected <= {path.stem for path in SPACES.glob("*.yaml")}

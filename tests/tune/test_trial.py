@@ -17,8 +17,8 @@ from wandb_log import configurations, records
 
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import Interrupted, MachineFailed, NonFiniteLoss, RunHeld, StorageError
-from yolo_dist.pipeline import StageResult
 from yolo_dist.recipe import Recipe
+from yolo_dist.stage_cache import StageResult
 from yolo_dist.storage import location, publish
 from yolo_dist.train.tracking import read_metrics
 from yolo_dist.tune import trial_process

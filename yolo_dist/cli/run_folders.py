@@ -47,7 +47,7 @@ def show(run: RunFolder, as_json: Json = False) -> None:
     Example: yolo-dist runs show runs/bccd
     """
     from yolo_dist import run_folders
-    from yolo_dist.pipeline import StageResult
+    from yolo_dist.stage_cache import StageResult
     from yolo_dist.storage import location
 
     folder = location(run)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from yolo_dist.pipeline import StageResult
+    from yolo_dist.stage_cache import StageResult
 
 PLAIN_WIDTH = 120
 

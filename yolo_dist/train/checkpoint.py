@@ -121,7 +121,7 @@ class Checkpoints:
 
 def has_checkpoints(folder: UPath) -> bool:
     """Whether a training left its state in a folder."""
-    return folder.is_dir() and any(path.name.startswith(PREFIX) for path in folder.iterdir())
+    return bool(Checkpoints(folder)._folders())
 
 
 def seconds_trained(folder: UPath) -> float:

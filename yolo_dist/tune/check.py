@@ -7,8 +7,8 @@ from typing import Any
 from yolo_dist.config import read_yaml
 from yolo_dist.errors import ConfigError
 from yolo_dist.inputs import shares_problems
-from yolo_dist.pipeline import EVALUATED_ALIKE, WITHOUT_EFFECT
 from yolo_dist.recipe import Recipe, with_value
+from yolo_dist.stage_cache import EVALUATED_ALIKE, WITHOUT_EFFECT
 from yolo_dist.tune.objective import problems_of_measures
 from yolo_dist.tune.space import Space, Values, recipe_of, up_to_stage
 

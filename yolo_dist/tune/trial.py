@@ -8,9 +8,10 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 
 from yolo_dist.errors import Interrupted, MachineFailed, RunHeld, StorageError, TrainError, YoloDistError
-from yolo_dist.pipeline import StageResult, Stages, run
+from yolo_dist.pipeline import Stages, run
 from yolo_dist.recipe import Recipe
 from yolo_dist.shortage import is_full_disk
+from yolo_dist.stage_cache import StageResult
 from yolo_dist.storage import location
 from yolo_dist.tune.objective import MEASURES
 from yolo_dist.tune.record import TrialRecord, finished_stages, read_record

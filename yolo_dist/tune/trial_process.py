@@ -17,8 +17,9 @@ from upath import UPath
 
 from yolo_dist.errors import ConfigError, StorageError
 from yolo_dist.layout import METRICS_FILE
-from yolo_dist.pipeline import OwnStages, StageResult, Stages
+from yolo_dist.pipeline import OwnStages, Stages
 from yolo_dist.recipe import Recipe
+from yolo_dist.stage_cache import StageResult
 from yolo_dist.storage import location
 from yolo_dist.train.tracking import read_metrics
 from yolo_dist.tune.objective import costs_known_at, losses, measures_of
