@@ -4,7 +4,7 @@ All hypervolumes are taken against the same reference, the largest of those that
 are as large as those of the hand-picked points.
 
 Run: yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml
-     yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml name=bccd-random searcher=random
+     yolo-dist tune tune_spaces/bccd_factor_percent_method.yaml name=bccd-random searcher=random seed=1
      python benchmarks/search_study.py runs/bccd-factor-percent-method runs/bccd-random \
          --points benchmarks/results/study-bccd-pruning.json
 """
@@ -32,14 +32,14 @@ from yolo_dist.tune.space import recipe_of, searched_space
 Curve = list[tuple[float, float]]
 
 
-def curve(results: SearchResults, reference: Mapping[Measure, float]) -> Curve:
-    """Minutes and hypervolume after each trial of a search that counts."""
+def curve(results: SearchResults, reference: Mapping[Measure, float], borrowed: float) -> Curve:
+    """Minutes and hypervolume after each trial that counts; stages that were there already took `borrowed` minutes."""
     corner = [0.0 if name in ACCURACIES else 1.0 for name in results.objectives]
     scales = [1.0 if name in ACCURACIES else reference[name] for name in results.objectives]
     by_id = {record.id: record for record in results.trials}
     points = [losses(by_id[step.trial].measured, results.objectives) for step in results.hypervolume]
     volumes = hypervolumes(np.reshape(points, (-1, len(scales))) / scales, corner)
-    return [(step.seconds / 60, volume) for step, volume in zip(results.hypervolume, volumes, strict=True)]
+    return [(borrowed + step.seconds / 60, volume) for step, volume in zip(results.hypervolume, volumes, strict=True)]
 
 
 def image_size_of(search: Path, results: SearchResults) -> tuple[int, int]:
@@ -92,6 +92,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("searches", nargs="+", type=Path, help="folders of searches with the same objectives")
     parser.add_argument("--points", type=Path, help="measurements of a study, whose tuned cuts are hand-picked points")
+    parser.add_argument(
+        "--borrowed",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "MINUTES"),
+        help="what the stages took that a search was given from another one; its curve begins that much later",
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     found = [SearchResults.model_validate_json((folder / "tune.json").read_bytes()) for folder in options.searches]
@@ -100,7 +108,10 @@ def main() -> None:
         listed = ", ".join(f"{width}×{height} in {folder}" for folder, (width, height) in sizes.items())
         raise SystemExit(f"image_size: {listed}; searches compare only with the same one, so search again")
     reference = {name: max(results.reference[name] for results in found) for name in found[0].objectives}
-    curves = {results.name: curve(results, reference) for results in found}
+    borrowed = {name: float(minutes) for name, minutes in options.borrowed}
+    if unknown := borrowed.keys() - {results.name for results in found}:
+        raise SystemExit(f"--borrowed: no search is called {', '.join(sorted(unknown))}")
+    curves = {results.name: curve(results, reference, borrowed.get(results.name, 0)) for results in found}
     rows = [] if options.points is None else json.loads(options.points.read_text())["rows"]
     points = [row for row in rows if row["seed"] == 0 and row["stage"].endswith(TUNED)]
     drawn(found, curves, points).savefig(options.out / "bccd-search.png", dpi=110)
@@ -121,7 +132,15 @@ def main() -> None:
             {"id": one.id, **one.values, "state": one.state, "epoch": one.epoch, **one.measured}
             for one in results.trials
         ]
-        told.append(kept | {"curve": curves[results.name], "not_reached": missed, "trials": trials})
+        told.append(
+            kept
+            | {
+                "borrowed_minutes": borrowed.get(results.name, 0),
+                "curve": curves[results.name],
+                "not_reached": missed,
+                "trials": trials,
+            }
+        )
     publish_result("search-bccd", {"searches": told})
 
 
